@@ -1,0 +1,27 @@
+use candle_reparam::categorical;
+
+use crate::support::{
+    DIM, logits,
+    op::{Op, Pass},
+    plain,
+    shapes::SHAPES,
+    suite::Suite,
+    verify,
+};
+
+const CATEGORICAL: Op = Op {
+    name: "categorical",
+    baseline: "candle_nn::sampling::gumbel_softmax",
+    inputs: |shape| Ok(vec![logits(shape)?]),
+    fused: |x, key| categorical(&x[0], DIM, key),
+    plain: |x| plain::sampler(&x[0]),
+    forward: Pass {
+        moves: |shape| shape.elements() + shape.rows as u64,
+        verify: |x| verify::follows_softmax(&x[0], |key| categorical(&x[0], DIM, key)),
+    },
+    backward: None,
+};
+
+pub fn bench(suite: &mut Suite) {
+    CATEGORICAL.bench(suite, &SHAPES);
+}

@@ -1,0 +1,37 @@
+use anyhow::ensure;
+use candle_reparam::{Key, gumbel, gumbel_max};
+
+use crate::support::{
+    DIM, logits,
+    op::{Op, Pass},
+    plain,
+    shapes::SHAPES,
+    suite::Suite,
+    verify,
+};
+
+/// The draw that is verified.
+const KEY: Key = Key::new(7, 4);
+
+const GUMBEL_MAX: Op = Op {
+    name: "gumbel_max",
+    baseline: "candle_nn::sampling::gumbel_softmax",
+    inputs: |shape| Ok(vec![logits(shape)?]),
+    fused: |x, key| gumbel_max(&x[0], DIM, key),
+    plain: |x| plain::sampler(&x[0]),
+    forward: Pass {
+        moves: |shape| shape.elements() + shape.rows as u64,
+        verify: |x| {
+            let noise = gumbel(x[0].shape(), x[0].dtype(), x[0].device(), KEY)?;
+            let got = gumbel_max(&x[0], DIM, KEY)?.to_vec1::<u32>()?;
+            let want = verify::argmax(&(&x[0] + noise)?)?;
+            ensure!(got == want, "not the arg-max of logits + noise");
+            Ok(())
+        },
+    },
+    backward: None,
+};
+
+pub fn bench(suite: &mut Suite) {
+    GUMBEL_MAX.bench(suite, &SHAPES);
+}

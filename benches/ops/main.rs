@@ -1,0 +1,53 @@
+//! `cargo bench --bench ops`: every op beside what a user would write in plain candle.
+//!
+//! One file per room. Each case verifies its result before it is timed; the closing table holds the medians, the ratio
+//! to the baseline from the same run, and the ratio asked for where there is one.
+//!
+//! `-- PATTERN` picks cases by name, `-- --test` verifies each case and runs it once. `RAYON_NUM_THREADS` sets the
+//! number of threads, 2 where it is not set.
+
+mod autograd_floor;
+mod categorical;
+mod gaussian;
+mod gumbel_max;
+mod gumbel_softmax;
+mod noise;
+mod support;
+mod tempered_softmax;
+
+use std::{
+    env,
+    process::{Command, ExitCode},
+};
+
+use support::{report, suite::Suite};
+
+/// rayon and candle's own pool both take their size from this variable when they are first used.
+const THREADS: &str = "RAYON_NUM_THREADS";
+
+fn main() -> anyhow::Result<ExitCode> {
+    if env::var_os(THREADS).is_none() {
+        // The ratios asked for are for two threads on both sides. A process cannot change its own environment safely,
+        // so a second one runs with it.
+        let status = Command::new(env::current_exe()?)
+            .args(env::args_os().skip(1))
+            .env(THREADS, "2")
+            .status()?;
+        return Ok(if status.success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    println!("{}", report::conditions());
+    let mut suite = Suite::new();
+    gumbel_softmax::bench(&mut suite);
+    tempered_softmax::bench(&mut suite);
+    gumbel_max::bench(&mut suite);
+    categorical::bench(&mut suite);
+    gaussian::bench(&mut suite);
+    noise::bench(&mut suite);
+    autograd_floor::bench(&mut suite);
+    suite.finish()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,77 @@
+use anyhow::ensure;
+use candle_core::{DType, Tensor};
+use candle_reparam::{Key, gumbel, normal, uniform};
+
+use crate::support::{
+    op::{Op, Pass},
+    plain,
+    shapes::{SHAPES, Shape},
+    suite::Suite,
+    verify,
+};
+
+/// The draw that is verified.
+const KEY: Key = Key::new(7, 6);
+
+const UNIFORM: Op = Op {
+    name: "uniform",
+    baseline: "rand_like",
+    inputs: like,
+    fused: |x, key| uniform(x[0].shape(), x[0].dtype(), x[0].device(), key),
+    plain: |x| x[0].rand_like(0., 1.),
+    forward: Pass {
+        moves: Shape::elements,
+        verify: |x| {
+            let u = (UNIFORM.fused)(x, KEY)?.flatten_all()?;
+            let (low, high) = (u.min(0)?.to_scalar::<f32>()?, u.max(0)?.to_scalar::<f32>()?);
+            ensure!(
+                low > 0. && high < 1.,
+                "{low:e} to {high} is not within (0, 1)"
+            );
+            verify::moments(&u, 0.5, 1. / 12., 1.8)
+        },
+    },
+    backward: None,
+};
+
+const GUMBEL: Op = Op {
+    name: "gumbel",
+    baseline: "rand_like, log, neg, log, neg",
+    inputs: like,
+    fused: |x, key| gumbel(x[0].shape(), x[0].dtype(), x[0].device(), key),
+    plain: |x| plain::gumbel_like(&x[0]),
+    forward: Pass {
+        moves: Shape::elements,
+        verify: |x| {
+            let g = (GUMBEL.fused)(x, KEY)?;
+            let variance = std::f64::consts::PI.powi(2) / 6.;
+            verify::moments(&g, std::f64::consts::EULER_GAMMA, variance, 5.4)
+        },
+    },
+    backward: None,
+};
+
+const NORMAL: Op = Op {
+    name: "normal",
+    baseline: "randn_like",
+    inputs: like,
+    fused: |x, key| normal(x[0].shape(), x[0].dtype(), x[0].device(), key),
+    plain: |x| x[0].randn_like(0., 1.),
+    forward: Pass {
+        moves: Shape::elements,
+        verify: |x| verify::moments(&(NORMAL.fused)(x, KEY)?, 0., 1., 3.),
+    },
+    backward: None,
+};
+
+/// Only its shape, dtype and device matter.
+fn like(shape: Shape) -> anyhow::Result<Vec<Tensor>> {
+    let device = candle_core::Device::Cpu;
+    Ok(vec![Tensor::zeros(shape.dims(), DType::F32, &device)?])
+}
+
+pub fn bench(suite: &mut Suite) {
+    UNIFORM.bench(suite, &SHAPES);
+    GUMBEL.bench(suite, &SHAPES);
+    NORMAL.bench(suite, &SHAPES);
+}

@@ -1,0 +1,225 @@
+//! The variational autoencoder: an encoder, a latent code drawn with a gradient, a mirrored decoder.
+
+use std::f64::consts::LN_10;
+use std::fmt;
+
+use candle_core::{D, DType, Device, Result, Tensor, Var};
+use candle_nn::{Linear, Module};
+use candle_reparam::{
+    Key, Rng, categorical, gaussian, gaussian_kl, gumbel_softmax, gumbel_softmax_st, normal,
+    tempered_log_softmax,
+};
+
+use crate::data::PIXELS;
+
+const HIDDEN: [usize; 2] = [512, 256];
+/// Categorical code: 20 variables of 10 classes each.
+const VARIABLES: usize = 20;
+const CLASSES: usize = 10;
+/// Gaussian code: 20 dimensions.
+const DIMENSIONS: usize = 20;
+
+/// How the gradient passes a categorical draw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Estimator {
+    /// The decoder sees a point inside the simplex: Gumbel-softmax
+    Relaxed,
+    /// The decoder sees an exact one-hot code, the gradient is the relaxed one's: straight-through Gumbel-softmax
+    StraightThrough,
+}
+
+/// What stands between encoder and decoder, and all that differs between the two kinds of autoencoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latent {
+    Categorical(Estimator),
+    Gaussian,
+}
+
+impl fmt::Display for Latent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Categorical(Estimator::Relaxed) => "categorical latent, Gumbel-softmax",
+            Self::Categorical(Estimator::StraightThrough) => {
+                "categorical latent, straight-through Gumbel-softmax"
+            }
+            Self::Gaussian => "Gaussian latent",
+        })
+    }
+}
+
+impl Latent {
+    /// Numbers that the encoder puts out for an image: logits, or means and log-variances.
+    fn posterior_width(self) -> usize {
+        match self {
+            Self::Categorical(_) => VARIABLES * CLASSES,
+            Self::Gaussian => 2 * DIMENSIONS,
+        }
+    }
+
+    /// Numbers that the decoder takes for an image.
+    fn code_width(self) -> usize {
+        match self {
+            Self::Categorical(_) => VARIABLES * CLASSES,
+            Self::Gaussian => DIMENSIONS,
+        }
+    }
+
+    /// A code to train on: (images, code width), with a gradient to the posterior's parameters.
+    pub fn sample(self, posterior: &Tensor, tau: f64, key: Key) -> Result<Tensor> {
+        match self {
+            Self::Categorical(Estimator::Relaxed) => {
+                gumbel_softmax(&logits(posterior)?, tau, D::Minus1, key)?.flatten_from(1)
+            }
+            Self::Categorical(Estimator::StraightThrough) => {
+                gumbel_softmax_st(&logits(posterior)?, tau, D::Minus1, key)?.flatten_from(1)
+            }
+            Self::Gaussian => {
+                let (mean, log_var) = moments(posterior)?;
+                gaussian(&mean, &log_var, key)
+            }
+        }
+    }
+
+    /// A code from the posterior itself, to evaluate on: a categorical one is one-hot, however it was trained.
+    pub fn sample_exact(self, posterior: &Tensor, key: Key) -> Result<Tensor> {
+        match self {
+            Self::Categorical(_) => one_hot(&categorical(&logits(posterior)?, D::Minus1, key)?),
+            Self::Gaussian => {
+                let (mean, log_var) = moments(posterior)?;
+                gaussian(&mean, &log_var, key)
+            }
+        }
+    }
+
+    /// `n` codes from the prior: uniform classes, or standard normals.
+    pub fn sample_prior(self, n: usize, device: &Device, key: Key) -> Result<Tensor> {
+        match self {
+            Self::Categorical(_) => {
+                let uniform = Tensor::zeros((n, VARIABLES, CLASSES), DType::F32, device)?;
+                one_hot(&categorical(&uniform, D::Minus1, key)?)
+            }
+            Self::Gaussian => normal((n, DIMENSIONS), DType::F32, device, key),
+        }
+    }
+
+    /// KL(posterior || prior) of each image in closed form, in nats: (images,).
+    pub fn kl(self, posterior: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Categorical(_) => {
+                let log_q = tempered_log_softmax(&logits(posterior)?, 1.0, D::Minus1)?;
+                (log_q.exp()? * (log_q + LN_10)?)?.flatten_from(1)?.sum(1)
+            }
+            Self::Gaussian => {
+                let (mean, log_var) = moments(posterior)?;
+                gaussian_kl(&mean, &log_var, 1)
+            }
+        }
+    }
+}
+
+/// (images, 200) -> (images, 20, 10)
+fn logits(posterior: &Tensor) -> Result<Tensor> {
+    posterior.reshape(((), VARIABLES, CLASSES))
+}
+
+/// (images, 40) -> mean and log-variance, each (images, 20)
+fn moments(posterior: &Tensor) -> Result<(Tensor, Tensor)> {
+    Ok((
+        posterior.narrow(1, 0, DIMENSIONS)?,
+        posterior.narrow(1, DIMENSIONS, DIMENSIONS)?,
+    ))
+}
+
+/// Classes (images, 20) -> code (images, 200)
+fn one_hot(classes: &Tensor) -> Result<Tensor> {
+    let all = Tensor::arange(0, CLASSES as u32, classes.device())?;
+    classes
+        .unsqueeze(D::Minus1)?
+        .broadcast_eq(&all)?
+        .to_dtype(DType::F32)?
+        .flatten_from(1)
+}
+
+/// Three linear layers with ReLU between them.
+struct Mlp([Linear; 3]);
+
+impl Mlp {
+    fn new(widths: [usize; 4], device: &Device, rng: &Rng, vars: &mut Vec<Var>) -> Result<Self> {
+        let mut layer = |inputs: usize, outputs: usize, gain: f64| {
+            // He et al.: the variance of a ReLU layer's output stays that of its input.
+            let weight = normal((outputs, inputs), DType::F32, device, rng.next_key())?;
+            let weight = Var::from_tensor(&(weight * (gain / inputs as f64).sqrt())?)?;
+            let bias = Var::zeros(outputs, DType::F32, device)?;
+            vars.extend([weight.clone(), bias.clone()]);
+            Result::Ok(Linear::new(weight.into_inner(), Some(bias.into_inner())))
+        };
+        let [a, b, c, d] = widths;
+        Ok(Self([
+            layer(a, b, 2.0)?,
+            layer(b, c, 2.0)?,
+            layer(c, d, 1.0)?,
+        ]))
+    }
+}
+
+impl Module for Mlp {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [first, second, last] = &self.0;
+        last.forward(&second.forward(&first.forward(x)?.relu()?)?.relu()?)
+    }
+}
+
+pub struct Vae {
+    pub latent: Latent,
+    encoder: Mlp,
+    decoder: Mlp,
+    vars: Vec<Var>,
+}
+
+impl Vae {
+    /// Initial weights come from the keys of `rng`, so that a seed fixes them on any device.
+    pub fn new(latent: Latent, device: &Device, rng: &Rng) -> Result<Self> {
+        let [wide, narrow] = HIDDEN;
+        let mut vars = Vec::new();
+        let encoder = Mlp::new(
+            [PIXELS, wide, narrow, latent.posterior_width()],
+            device,
+            rng,
+            &mut vars,
+        )?;
+        let decoder = Mlp::new(
+            [latent.code_width(), narrow, wide, PIXELS],
+            device,
+            rng,
+            &mut vars,
+        )?;
+        Ok(Self {
+            latent,
+            encoder,
+            decoder,
+            vars,
+        })
+    }
+
+    pub fn vars(&self) -> Vec<Var> {
+        self.vars.clone()
+    }
+
+    /// Binary images (images, 784) -> the parameters of their posteriors.
+    pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
+        self.encoder.forward(images)
+    }
+
+    /// Codes -> a Bernoulli logit for each pixel: (images, 784).
+    pub fn decode(&self, code: &Tensor) -> Result<Tensor> {
+        self.decoder.forward(code)
+    }
+}
+
+/// -log p(image | logits) of each binary image under independent Bernoulli pixels, in nats: (images,).
+///
+/// softplus(l) - x l, with softplus split at 0, so that neither a large nor a small logit overflows.
+pub fn bernoulli_nll(logits: &Tensor, images: &Tensor) -> Result<Tensor> {
+    let softplus = (logits.relu()? + (logits.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
+    (softplus - (logits * images)?)?.sum(1)
+}

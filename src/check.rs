@@ -1,0 +1,125 @@
+//! Argument checks: each error names the op and the value, and comes before anything is allocated.
+
+use crate::rng::Key;
+use crate::rowwise::Rows;
+use candle_core::shape::Dim;
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+/// A dtype that the ops compute in.
+pub(crate) fn dtype(op: &str, what: &str, dtype: DType) -> Result<()> {
+    match dtype {
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Ok(()),
+        other => {
+            bail!("{op}: {what} has dtype {other:?}, expected one of f32, f64, f16 and bf16")
+        }
+    }
+}
+
+/// A device that the ops run on.
+pub(crate) fn device(op: &str, what: &str, device: &Device) -> Result<()> {
+    if device.is_cpu() {
+        Ok(())
+    } else {
+        bail!(
+            "{op}: {what} is on {:?}, but this version of candle-reparam has kernels for the CPU alone; move it there \
+             with to_device(&Device::Cpu)",
+            device.location()
+        )
+    }
+}
+
+/// A key whose stream leaves the top bit free.
+pub(crate) fn key(op: &str, key: Key) -> Result<()> {
+    if key.stream >> 63 == 0 {
+        Ok(())
+    } else {
+        bail!(
+            "{op}: the key's stream is {}, expected one below 2^63",
+            key.stream
+        )
+    }
+}
+
+/// A floating-point tensor on a device with kernels.
+pub(crate) fn tensor(op: &str, what: &str, tensor: &Tensor) -> Result<()> {
+    dtype(op, what, tensor.dtype())?;
+    device(op, what, tensor.device())
+}
+
+/// Two tensors of one shape, dtype and device.
+pub(crate) fn alike(
+    op: &str,
+    (a_name, a): (&str, &Tensor),
+    (b_name, b): (&str, &Tensor),
+) -> Result<()> {
+    tensor(op, a_name, a)?;
+    if a.shape() != b.shape() {
+        bail!(
+            "{op}: {a_name} has shape {:?}, {b_name} has {:?}; expected the same",
+            a.dims(),
+            b.dims()
+        )
+    }
+    placed_alike(op, (a_name, a), (b_name, b))
+}
+
+/// Two tensors of one dtype and device.
+pub(crate) fn placed_alike(
+    op: &str,
+    (a_name, a): (&str, &Tensor),
+    (b_name, b): (&str, &Tensor),
+) -> Result<()> {
+    if a.dtype() != b.dtype() {
+        bail!(
+            "{op}: {a_name} has dtype {:?}, {b_name} has {:?}; expected the same",
+            a.dtype(),
+            b.dtype()
+        )
+    }
+    if !a.device().same_device(b.device()) {
+        bail!(
+            "{op}: {a_name} is on {:?}, {b_name} on {:?}; expected the same device",
+            a.device().location(),
+            b.device().location()
+        )
+    }
+    Ok(())
+}
+
+/// The rows of a tensor over a dim that exists and is not empty, and that dim's index.
+pub(crate) fn rows(op: &'static str, tensor: &Tensor, dim: impl Dim) -> Result<(Rows, usize)> {
+    let dim = dim.to_index(tensor.shape(), op)?;
+    let rows = Rows::new(tensor.shape(), dim);
+    if rows.len == 0 {
+        bail!(
+            "{op}: dim {dim} of shape {:?} is empty; there is nothing to choose from",
+            tensor.dims()
+        )
+    }
+    Ok((rows, dim))
+}
+
+/// [`rows`] for an op that returns indices as `u32`.
+pub(crate) fn indexed_rows(
+    op: &'static str,
+    tensor: &Tensor,
+    dim: impl Dim,
+) -> Result<(Rows, usize)> {
+    let (rows, dim) = self::rows(op, tensor, dim)?;
+    if u32::try_from(rows.len - 1).is_err() {
+        bail!(
+            "{op}: dim {dim} has {} elements, more than an index of dtype u32 can name",
+            rows.len
+        )
+    }
+    Ok((rows, dim))
+}
+
+/// The temperature rule, for one value.
+pub(crate) fn tau(op: &str, tau: f64) -> Result<()> {
+    if tau.is_finite() && tau > 0.0 {
+        Ok(())
+    } else {
+        bail!("{op}: tau is {tau}, expected a finite number above 0")
+    }
+}

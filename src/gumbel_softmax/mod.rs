@@ -1,0 +1,252 @@
+//! Gumbel-softmax, relaxed and straight-through.
+
+mod cpu;
+
+use crate::backward::{Family, TauTensor, logits_gradient, rows_tau_gradient};
+use crate::check;
+use crate::op::{TauArg, apply};
+use crate::rng::Key;
+use crate::temperature::Temperature;
+use candle_core::shape::Dim;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+
+/// A relaxed sample of a one-hot: `softmax((logits + g) / tau)` over `dim`, with `g` standard Gumbel noise; the
+/// Gumbel-softmax or Concrete distribution.
+///
+/// * **Formula**: `y = tempered_softmax(logits + gumbel(logits.shape(), key), tau, dim)`, for every dim, dtype, layout and
+///   device; drawn and normalised in one pass, without a noise tensor.
+/// * **Shapes**: any rank from 1, any layout; the result has the shape, dtype and device of `logits`.
+/// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32, noise included, and rounded once.
+/// * **Range and precision**: `[0, 1]`; within 2e-6 (f32) or 1e-14 (f64) of the row's largest value, given the noise. The
+///   arg-max is distributed as `softmax(logits)`; small `tau` is near one-hot and high in gradient variance, large `tau`
+///   near uniform and biased. A logit of -inf is a mask: 0, gradient 0. A row that is all -inf, or holds NaN or +inf, is
+///   NaN, and no other row is.
+/// * **Gradient**: at fixed noise: with `c = y (g - <y, g>)`, `c / tau` to the logits and `-(1 / tau) sum_i c_i ln y_i` to
+///   a `tau` tensor. Only the result is kept for it.
+/// * **Errors**: `tau` not finite or not above 0, or of a shape, dtype or device that does not fit; a dtype that is not
+///   listed; `dim` out of range or empty; a key whose stream is not below 2^63.
+/// * **Source**: Jang, Gu, Poole, arXiv 1611.01144; Maddison, Mnih, Teh, arXiv 1611.00712.
+/// * **PyTorch**: `torch.nn.functional.gumbel_softmax(logits, tau, hard=False, dim=dim)`.
+///
+/// ```
+/// use candle_reparam::{Rng, gumbel_softmax};
+/// use candle_core::{D, DType, Device, Var};
+/// let rng = Rng::new(42);
+/// let logits = Var::zeros((64, 10), DType::F32, &Device::Cpu)?;
+/// let y = gumbel_softmax(&logits, 0.5, D::Minus1, rng.next_key())?;
+/// let grads = y.sqr()?.sum_all()?.backward()?;
+/// assert_eq!(grads.get(&logits).unwrap().dims(), [64, 10]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn gumbel_softmax(
+    logits: &Tensor,
+    tau: impl Into<Temperature>,
+    dim: impl Dim,
+    key: Key,
+) -> Result<Tensor> {
+    run("gumbel_softmax", false, logits, tau.into(), dim, key)
+}
+
+/// A one-hot sample with the gradient of its relaxation: straight-through Gumbel-softmax.
+///
+/// * **Formula**: forward, the one-hot of `gumbel_max(logits, dim, key)`, an exact draw from `softmax(logits)`; backward,
+///   the gradient of `gumbel_softmax(logits, tau, dim, key)`: the same noise, drawn again from the key.
+/// * **Shapes**: any rank from 1, any layout; the result has the shape, dtype and device of `logits`.
+/// * **Dtypes**: f32, f64, f16 and bf16.
+/// * **Range and precision**: exactly 0 and 1, one 1 a row, at the arg-max of the scores before any rounding to a half
+///   type, the lowest index where scores tie. A logit of -inf is never drawn. A row that is all -inf, or holds NaN or
+///   +inf, is NaN, and no other row is.
+/// * **Gradient**: that of the relaxed sample at the same noise, bit for bit; biased with respect to the one-hot's own
+///   expectation, the less so the smaller `tau`. Nothing is kept for it.
+/// * **Errors**: as for [`gumbel_softmax`].
+/// * **Source**: Bengio, Léonard, Courville, arXiv 1308.3432; Jang, Gu, Poole, arXiv 1611.01144.
+/// * **PyTorch**: `torch.nn.functional.gumbel_softmax(logits, tau, hard=True, dim=dim)`.
+///
+/// ```
+/// use candle_reparam::{Key, gumbel_softmax_st};
+/// use candle_core::{D, DType, Device, Var};
+/// let logits = Var::zeros((64, 10), DType::F32, &Device::Cpu)?;
+/// let one_hot = gumbel_softmax_st(&logits, 1.0, D::Minus1, Key::new(42, 0))?;
+/// assert_eq!(one_hot.sum(D::Minus1)?.to_vec1::<f32>()?, [1.0; 64]);
+/// assert!(one_hot.sum_all()?.backward()?.get(&logits).is_some());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn gumbel_softmax_st(
+    logits: &Tensor,
+    tau: impl Into<Temperature>,
+    dim: impl Dim,
+    key: Key,
+) -> Result<Tensor> {
+    run("gumbel_softmax_st", true, logits, tau.into(), dim, key)
+}
+
+fn run(
+    name: &'static str,
+    hard: bool,
+    logits: &Tensor,
+    tau: Temperature,
+    dim: impl Dim,
+    key: Key,
+) -> Result<Tensor> {
+    check::tensor(name, "logits", logits)?;
+    check::key(name, key)?;
+    let (_, dim) = check::indexed_rows(name, logits, dim)?;
+    let tau = tau.check(name, logits, dim)?;
+    apply(logits, &tau, |tau| GumbelSoftmax {
+        name,
+        hard,
+        dim,
+        tau,
+        key,
+    })
+}
+
+#[derive(Clone, Copy)]
+struct GumbelSoftmax {
+    name: &'static str,
+    /// Whether the forward result is the one-hot.
+    hard: bool,
+    dim: usize,
+    tau: f64,
+    key: Key,
+}
+
+impl GumbelSoftmax {
+    fn forward(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+        tau: TauArg,
+    ) -> Result<(CpuStorage, Shape)> {
+        if self.hard {
+            cpu::one_hot(self.name, self.dim, self.key, storage, layout)
+        } else {
+            cpu::relaxed(self.name, self.dim, self.key, storage, layout, tau)
+        }
+    }
+
+    fn relaxed(&self) -> Self {
+        Self {
+            hard: false,
+            ..*self
+        }
+    }
+}
+
+impl CustomOp1 for GumbelSoftmax {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward(storage, layout, TauArg::Fixed(self.tau))
+    }
+
+    fn bwd(&self, logits: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let gradient = if self.hard {
+            logits.apply_op2_no_bwd(grad, &StraightThrough(*self))
+        } else {
+            let family = Family::Softmax;
+            logits_gradient(
+                self.name,
+                family,
+                self.dim,
+                (res, grad),
+                TauTensor::Fixed(self.tau),
+            )
+        };
+        gradient.map(Some)
+    }
+}
+
+impl CustomOp2 for GumbelSoftmax {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(s1, l1, TauArg::Rows(s2, l2))
+    }
+
+    fn bwd(
+        &self,
+        logits: &Tensor,
+        tau: &Tensor,
+        res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        if self.hard && !tau.track_op() {
+            let op = StraightThrough(*self);
+            return Ok((Some(logits.apply_op3_no_bwd(grad, tau, &op)?), None));
+        }
+        // Both gradients need the relaxed sample: draw it once.
+        let drawn;
+        let relaxed = if self.hard {
+            drawn = logits.apply_op2_no_bwd(tau, &self.relaxed())?;
+            &drawn
+        } else {
+            res
+        };
+        let (family, pair) = (Family::Softmax, (relaxed, grad));
+        let logits = logits
+            .track_op()
+            .then(|| logits_gradient(self.name, family, self.dim, pair, TauTensor::Rows(tau)))
+            .transpose()?;
+        let tau = tau
+            .track_op()
+            .then(|| rows_tau_gradient(self.name, family, self.dim, pair, tau))
+            .transpose()?;
+        Ok((logits, tau))
+    }
+}
+
+/// The backward pass of the one-hot: from the logits, their noise and the gradient, in one buffer.
+struct StraightThrough(GumbelSoftmax);
+
+impl CustomOp2 for StraightThrough {
+    fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let GumbelSoftmax {
+            name,
+            dim,
+            tau,
+            key,
+            ..
+        } = self.0;
+        cpu::straight_through(name, dim, key, (s1, l1), (s2, l2), TauArg::Fixed(tau))
+    }
+}
+
+impl CustomOp3 for StraightThrough {
+    fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let GumbelSoftmax { name, dim, key, .. } = self.0;
+        cpu::straight_through(name, dim, key, (s1, l1), (s2, l2), TauArg::Rows(s3, l3))
+    }
+}

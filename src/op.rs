@@ -1,0 +1,98 @@
+//! The glue between candle's custom ops and the typed CPU functions.
+
+use crate::element::Element;
+use crate::rowwise::{Rows, Source, Tau};
+use crate::temperature::Checked;
+use candle_core::op::BackpropOp;
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor,
+};
+
+/// Runs `$body` with `$E` standing for the element type of `$dtype`.
+macro_rules! by_dtype {
+    ($op:expr, $dtype:expr, $E:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $E = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $E = f64;
+                $body
+            }
+            candle_core::DType::F16 => {
+                type $E = half::f16;
+                $body
+            }
+            candle_core::DType::BF16 => {
+                type $E = half::bf16;
+                $body
+            }
+            other => candle_core::bail!("{}: dtype {other:?} is not supported", $op),
+        }
+    };
+}
+pub(crate) use by_dtype;
+
+/// A temperature's values as a custom op is handed them: a number it carries, or a second argument.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TauArg<'a> {
+    Fixed(f64),
+    Rows(&'a CpuStorage, &'a Layout),
+}
+
+impl<'a> TauArg<'a> {
+    pub(crate) fn typed<E: Element>(self) -> Result<Tau<'a, E>> {
+        Ok(match self {
+            TauArg::Fixed(tau) => Tau::Fixed(tau),
+            TauArg::Rows(storage, layout) => Tau::Rows(Source::new(storage, layout)?),
+        })
+    }
+}
+
+/// Applies an op of logits and a temperature, which it takes as a number or as its second argument.
+pub(crate) fn apply<O>(logits: &Tensor, tau: &Checked, op: impl Fn(f64) -> O) -> Result<Tensor>
+where
+    O: CustomOp1 + CustomOp2 + Send + Sync + 'static,
+{
+    match tau {
+        Checked::Fixed(tau) => logits.apply_op1(op(*tau)),
+        // The number is not looked at where there is a tensor.
+        Checked::Rows(tau) => logits.apply_op2(tau, op(f64::NAN)),
+    }
+}
+
+/// The dtype of a storage.
+pub(crate) fn dtype(storage: &CpuStorage) -> DType {
+    candle_core::backend::BackendStorage::dtype(storage)
+}
+
+/// The rows of a layout.
+pub(crate) fn rows_of(layout: &Layout, dim: usize) -> Rows {
+    Rows::new(layout.shape(), dim)
+}
+
+/// A new tensor, with no gradient, on the CPU.
+pub(crate) fn tensor<E: Element>(data: Vec<E>, shape: Shape) -> Tensor {
+    let storage = Storage::Cpu(E::storage(data));
+    Tensor::from_storage(storage, shape, BackpropOp::none(), false)
+}
+
+/// The indices of the rows as storage; an error where a row had none to give.
+pub(crate) fn winners_tensor(
+    name: &str,
+    winners: &[Option<u32>],
+    layout: &Layout,
+    dim: usize,
+) -> Result<(CpuStorage, Shape)> {
+    let mut dims = layout.dims().to_vec();
+    dims.remove(dim);
+    let Some(indices) = winners.iter().copied().collect::<Option<Vec<u32>>>() else {
+        let row = winners.iter().position(Option::is_none).unwrap_or(0);
+        candle_core::bail!(
+            "{name}: row {row} of the logits, counted over shape {dims:?}, is all -inf or holds NaN or +inf; there is \
+             nothing to draw"
+        )
+    };
+    Ok((CpuStorage::U32(indices), dims.into()))
+}

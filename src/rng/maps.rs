@@ -1,0 +1,164 @@
+//! From words to uniforms on the open interval, Gumbel and normal variates.
+
+use super::Stream;
+use crate::math::Real;
+use crate::simd::{Bits, Float, Mask, Simd};
+
+const TWO_M31: f64 = 1.0 / 2_147_483_648.0;
+const TWO_M32: f64 = 1.0 / 4_294_967_296.0;
+const TWO_M33: f64 = 0.5 / 4_294_967_296.0;
+/// Below this word an `f32` draw is refined by its second word.
+pub(crate) const REFINED_BELOW: f32 = 256.0;
+
+/// A map from words to variates. The `f64` maps always use both words; the `f32` maps use the second only where the
+/// first is below [`REFINED_BELOW`], and `REFINED = false` promises that no lane is.
+pub(crate) trait Noise: Copy + Send + Sync + 'static {
+    const REFINES: bool;
+    /// Whether the variates lie in the open unit interval.
+    const UNIT: bool = false;
+    fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32;
+    fn f64<S: Simd>(word: S::F64, second: S::F64) -> S::F64;
+}
+
+/// The open unit interval: `(w + 1/2) 2^-32`, capped at `1 - 2^-24` (f32) or `1 - 2^-53` (f64).
+#[derive(Clone, Copy)]
+pub(crate) struct Uniform;
+/// Standard Gumbel: `-ln(-ln(1 - v))`.
+#[derive(Clone, Copy)]
+pub(crate) struct Gumbel;
+/// Standard normal by inversion: the sign from the word's top bit, the magnitude from the other 31.
+#[derive(Clone, Copy)]
+pub(crate) struct Normal;
+
+impl Noise for Uniform {
+    const REFINES: bool = true;
+    const UNIT: bool = true;
+    #[inline(always)]
+    fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32 {
+        let (scale, half) = (S::F32::splat(TWO_M32 as f32), S::F32::splat(TWO_M33 as f32));
+        let w = S::f32_from_u32(word);
+        let mut v = w.mul_add(scale, half);
+        if REFINED {
+            let fine = (w + S::f32_from_u32(second).mul_add(scale, half)) * scale;
+            v = S::F32::select(w.lt(S::F32::splat(REFINED_BELOW)), fine, v);
+        }
+        v.min(S::F32::splat(1.0 - f32::EPSILON / 2.0))
+    }
+    #[inline(always)]
+    fn f64<S: Simd>(word: S::F64, second: S::F64) -> S::F64 {
+        let (scale, half) = (S::F64::splat(TWO_M32), S::F64::splat(TWO_M33));
+        let v = (word + second.mul_add(scale, half)) * scale;
+        v.min(S::F64::splat(1.0 - f64::EPSILON / 2.0))
+    }
+}
+
+impl Noise for Gumbel {
+    const REFINES: bool = true;
+    #[inline(always)]
+    fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32 {
+        f32::gumbel::<S>(Uniform::f32::<S, REFINED>(word, second))
+    }
+    #[inline(always)]
+    fn f64<S: Simd>(word: S::F64, second: S::F64) -> S::F64 {
+        f64::gumbel::<S>(Uniform::f64::<S>(word, second))
+    }
+}
+
+impl Noise for Normal {
+    const REFINES: bool = false;
+    #[inline(always)]
+    fn f32<S: Simd, const REFINED: bool>(word: S::U32, _second: S::U32) -> S::F32 {
+        let scale = S::F32::splat(TWO_M31 as f32);
+        let half = S::F32::splat(TWO_M32 as f32);
+        let magnitude = word.and(S::U32::splat(0x7FFF_FFFF));
+        let sign = word.and(S::U32::splat(0x8000_0000));
+        // Both ends from integers: neither tail nor centre loses digits to a subtraction from one.
+        let t = S::f32_from_i32(magnitude).mul_add(scale, half);
+        let rest = S::f32_from_i32(magnitude.xor(S::U32::splat(0x7FFF_FFFF))).mul_add(scale, half);
+        let z = f32::normal_magnitude::<S>(t, rest);
+        S::F32::from_bits(z.to_bits().xor(sign))
+    }
+    #[inline(always)]
+    fn f64<S: Simd>(word: S::F64, second: S::F64) -> S::F64 {
+        let (scale, half) = (S::F64::splat(TWO_M32), S::F64::splat(TWO_M33));
+        let top = S::F64::splat(2_147_483_648.0);
+        let positive = word.lt(top);
+        let magnitude = S::F64::select(positive, word, word - top);
+        let t = (magnitude + second.mul_add(scale, half)) * S::F64::splat(TWO_M31);
+        let rest = (S::F64::splat(2_147_483_647.0) - magnitude)
+            + (S::F64::splat(4_294_967_295.0) - second).mul_add(scale, half);
+        let z = f64::normal_magnitude::<S>(t, rest * S::F64::splat(TWO_M31));
+        S::F64::select(positive, z, -z)
+    }
+}
+
+/// The scalar type as [`fill`] needs it.
+pub(crate) trait NoiseReal: Real {
+    /// The 32 variates of eight blocks from `first` on.
+    fn eight_blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [Self]);
+}
+
+impl NoiseReal for f32 {
+    #[inline(always)]
+    fn eight_blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [f32]) {
+        let (out_a, out_b) = out[..32].split_at_mut(16);
+        let (a, b) = stream.eight_blocks::<S>(first);
+        if N::REFINES {
+            let limit = S::F32::splat(REFINED_BELOW);
+            let small = S::f32_from_u32(a)
+                .lt(limit)
+                .or(S::f32_from_u32(b).lt(limit));
+            if small.any() {
+                let mut words = [0; 32];
+                second_words(stream, first, &mut words);
+                N::f32::<S, true>(a, S::U32::load(&words[..16])).store(out_a);
+                N::f32::<S, true>(b, S::U32::load(&words[16..])).store(out_b);
+                return;
+            }
+        }
+        N::f32::<S, false>(a, a).store(out_a);
+        N::f32::<S, false>(b, b).store(out_b);
+    }
+}
+
+/// One group in half a million comes here: kept out of the loop.
+#[cold]
+#[inline(never)]
+fn second_words(stream: &Stream, first: u64, out: &mut [u32; 32]) {
+    let second = stream.second();
+    for (i, words) in out.chunks_exact_mut(4).enumerate() {
+        words.copy_from_slice(&second.block(first.wrapping_add(i as u64)));
+    }
+}
+
+impl NoiseReal for f64 {
+    #[inline(always)]
+    fn eight_blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [f64]) {
+        let (a, b) = stream.eight_blocks::<S>(first);
+        let (a2, b2) = stream.second().eight_blocks::<S>(first);
+        let words = [S::f64_from_u32(a), S::f64_from_u32(b)];
+        let seconds = [S::f64_from_u32(a2), S::f64_from_u32(b2)];
+        for ((out, w), s) in out[..32].chunks_exact_mut(16).zip(words).zip(seconds) {
+            N::f64::<S>(w.0, s.0).store(&mut out[..8]);
+            N::f64::<S>(w.1, s.1).store(&mut out[8..]);
+        }
+    }
+}
+
+/// Writes the variates of elements `start .. start + n` to `out[offset .. offset + n]` and returns `offset`, which is
+/// below 4: whole groups of 32 from the block that holds `start`. `out` has room for `n + FILL_SLACK`.
+#[inline(always)]
+pub(crate) fn fill<S: Simd, C: NoiseReal, N: Noise>(
+    stream: &Stream,
+    start: u64,
+    n: usize,
+    out: &mut [C],
+) -> usize {
+    let offset = (start % 4) as usize;
+    let groups = (offset + n).div_ceil(32);
+    for (group, out) in out.chunks_exact_mut(32).take(groups).enumerate() {
+        C::eight_blocks::<S, N>(stream, start / 4 + 8 * group as u64, out);
+    }
+    debug_assert!(out.len() / 32 >= groups);
+    offset
+}

@@ -1,0 +1,16 @@
+//! Keys, the Philox generator, and the maps from its words to noise.
+
+mod key;
+mod maps;
+mod philox;
+mod race;
+
+pub use key::{Key, Rng};
+pub(crate) use maps::{Gumbel, Noise, Normal, Uniform, fill};
+pub use philox::Philox4x32;
+pub(crate) use philox::Stream;
+pub(crate) use race::{Race, RaceReal, RaceScratch};
+
+/// Elements by which [`fill`] may overshoot the range asked for: the three before it in its first block, and the rest
+/// of the last group of eight blocks.
+pub(crate) const FILL_SLACK: usize = 64;

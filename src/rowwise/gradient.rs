@@ -1,0 +1,682 @@
+//! The backward engine of the softmax family: from the result `a` and its gradient `g`, row by row, a sum `r` of both and
+//! then the gradient of every element; and, where the temperature is learned, a second sum.
+
+use super::source::{push, widen};
+use super::temperature::{Tau, inverse};
+use super::{GRAIN, LINES, Rows, Source, TILE, padded};
+use crate::element::{Element, Vector};
+use crate::math::Real;
+use crate::output::{Piece, Split, fill, parallel, rework};
+use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch};
+
+/// The formulas of one member of the family. `a` is the forward result, `g` its gradient, `r` the sum of
+/// [`Gradient::term`] over the row.
+pub(crate) trait Gradient: Copy + Send + Sync + 'static {
+    fn term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>) -> C::V<S>;
+    /// The gradient of the tempered score, that is, `tau` times that of the logit.
+    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S>;
+    /// `-tau` times the element's share of the temperature's gradient.
+    fn tau_term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S>;
+}
+
+/// `y = softmax(score)`: `r = <y, g>`, `y (g - r)`, and `ln y` times that.
+#[derive(Clone, Copy)]
+pub(crate) struct SoftmaxGradient;
+
+impl Gradient for SoftmaxGradient {
+    #[inline(always)]
+    fn term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>) -> C::V<S> {
+        a * g
+    }
+    #[inline(always)]
+    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S> {
+        a * (g - r)
+    }
+    #[inline(always)]
+    fn tau_term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S> {
+        // y ln y tends to 0 with y; the logarithm is that of normal numbers.
+        let vanishing = a.lt(C::V::<S>::splat(C::SMALLEST));
+        let term = Self::score::<S, C>(a, g, r) * C::ln_lanes::<S>(a);
+        Float::select(vanishing, C::V::<S>::splat(C::default()), term)
+    }
+}
+
+/// `l = log softmax(score)`: `r = sum g`, `g - exp(l) r`, and `l` times that; all 0 where `l` is -inf, since such a score
+/// is a mask.
+#[derive(Clone, Copy)]
+pub(crate) struct LogSoftmaxGradient;
+
+impl Gradient for LogSoftmaxGradient {
+    #[inline(always)]
+    fn term<S: Simd, C: Real>(_: C::V<S>, g: C::V<S>) -> C::V<S> {
+        g
+    }
+    #[inline(always)]
+    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S> {
+        let p = C::exp_scaled::<S>(a * C::V::<S>::splat(C::exp_scale(1.0)));
+        masked::<S, C>(a, p.neg_mul_add(r, g))
+    }
+    #[inline(always)]
+    fn tau_term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S> {
+        masked::<S, C>(a, Self::score::<S, C>(a, g, r) * a)
+    }
+}
+
+/// 0 where `a` is -inf.
+#[inline(always)]
+fn masked<S: Simd, C: Real>(a: C::V<S>, x: C::V<S>) -> C::V<S> {
+    let mask = a.le(C::V::<S>::splat(C::NEG_INFINITY));
+    Float::select(mask, C::V::<S>::splat(C::default()), x)
+}
+
+/// The gradient of the logits.
+pub(crate) fn gradient<E: Element, G: Gradient>(
+    _: G,
+    a: &Source<E>,
+    g: &Source<E>,
+    tau: &Tau<E>,
+    rows: Rows,
+) -> Vec<E> {
+    let job = Job::<E, G>::new(Some(a), g, tau, rows);
+    if rows.elements() == 0 {
+        Vec::new()
+    } else if job.splits() {
+        let sums = job.split_sums(a);
+        let work = |buffers: &mut Buffers<E>, i, piece: &mut Piece<E>| {
+            job.finish_tile(buffers, i, sums[job.row_of_tile(i)], piece);
+        };
+        fill(job.tiles(), GRAIN, || job.buffers(), work).0
+    } else {
+        fill(
+            job.split(),
+            GRAIN,
+            || job.buffers(),
+            |b, i, piece| job.whole(b, i, piece),
+        )
+        .0
+    }
+}
+
+/// The same over `out`, which holds the forward result where `a` is not given.
+pub(crate) fn gradient_into<E: Element, G: Gradient>(
+    _: G,
+    a: Option<&Source<E>>,
+    out: &mut [E],
+    g: &Source<E>,
+    tau: &Tau<E>,
+    rows: Rows,
+) {
+    let job = Job::<E, G>::new(a, g, tau, rows);
+    if rows.elements() == 0 {
+        return;
+    }
+    // A row is one piece here however few there are: its sum needs all of it before the first element is replaced.
+    rework(
+        out,
+        job.split(),
+        GRAIN,
+        || job.buffers(),
+        |b, i, piece| job.whole(b, i, piece),
+    );
+}
+
+/// The gradient of the temperature of each row.
+pub(crate) fn tau_gradient<E: Element, G: Gradient>(
+    _: G,
+    a: &Source<E>,
+    g: &Source<E>,
+    tau: &Tau<E>,
+    rows: Rows,
+) -> Vec<E> {
+    let job = Job::<E, G>::new(Some(a), g, tau, rows);
+    if rows.elements() == 0 {
+        // A row exists even where the batch is empty only if there are rows, and then they have elements.
+        return Vec::new();
+    }
+    let grain = (GRAIN / rows.len).max(1);
+    let Rows { outer, inner, .. } = rows;
+    if inner > 1 {
+        let split = Split::Columns {
+            outer,
+            len: 1,
+            inner,
+            width: rows.column_width(),
+        };
+        let work = |buffers: &mut Buffers<E>, _: usize, piece: &mut Piece<E>| {
+            dispatch(Columns {
+                job: &job,
+                buffers,
+                piece,
+                tau: true,
+            });
+        };
+        fill(split, grain, || job.buffers(), work).0
+    } else {
+        let split = Split::Runs {
+            total: outer,
+            size: 1,
+        };
+        let work = |buffers: &mut Buffers<E>, row: usize, piece: &mut Piece<E>| {
+            dispatch(TauRow {
+                job: &job,
+                buffers,
+                row,
+                piece,
+            });
+        };
+        fill(split, grain, || job.buffers(), work).0
+    }
+}
+
+struct Job<'a, E: Element, G> {
+    /// The forward result, unless it is in the output.
+    a: Option<&'a Source<'a, E>>,
+    g: &'a Source<'a, E>,
+    tau: &'a Tau<'a, E>,
+    rows: Rows,
+    formulas: std::marker::PhantomData<G>,
+}
+
+struct Buffers<E: Element> {
+    a: Vec<E::Compute>,
+    g: Vec<E::Compute>,
+    /// Column tiles: the sums, the inverse temperatures, and a second sum.
+    sum: Vec<E::Compute>,
+    inverse: Vec<E::Compute>,
+    second: Vec<E::Compute>,
+}
+
+/// Half a tile of each operand, so that both stay in the first-level cache.
+const HALF: usize = TILE / 2;
+
+impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
+    fn new(a: Option<&'a Source<E>>, g: &'a Source<E>, tau: &'a Tau<E>, rows: Rows) -> Self {
+        Self {
+            a,
+            g,
+            tau,
+            rows,
+            formulas: std::marker::PhantomData,
+        }
+    }
+
+    fn buffers(&self) -> Buffers<E> {
+        let zeros = |n| vec![E::Compute::default(); n];
+        if self.rows.inner > 1 {
+            let stride = padded(self.rows.column_width());
+            let block = self.rows.len.min(LINES) * stride;
+            Buffers {
+                a: zeros(block),
+                g: zeros(block),
+                sum: zeros(stride),
+                inverse: zeros(stride),
+                second: zeros(stride),
+            }
+        } else {
+            let n = self.rows.len.clamp(HALF, TILE) + LANES_F32;
+            Buffers {
+                a: zeros(n),
+                g: zeros(n),
+                sum: Vec::new(),
+                inverse: Vec::new(),
+                second: Vec::new(),
+            }
+        }
+    }
+
+    /// Pieces of whole rows.
+    fn split(&self) -> Split {
+        let Rows { outer, len, inner } = self.rows;
+        if inner > 1 {
+            Split::Columns {
+                outer,
+                len,
+                inner,
+                width: self.rows.column_width(),
+            }
+        } else {
+            Split::Runs {
+                total: outer * len,
+                size: self.rows_per_piece() * len,
+            }
+        }
+    }
+
+    fn rows_per_piece(&self) -> usize {
+        (HALF / self.rows.len).max(1)
+    }
+
+    /// Whether long rows are so few that their tiles are shared out.
+    fn splits(&self) -> bool {
+        let threads = rayon::current_num_threads();
+        let Rows { outer, len, inner } = self.rows;
+        inner == 1 && len > TILE && threads > 1 && outer < 2 * threads
+    }
+
+    fn tiles(&self) -> Split {
+        Split::RowTiles {
+            rows: self.rows.outer,
+            len: self.rows.len,
+            size: TILE,
+        }
+    }
+
+    fn row_of_tile(&self, i: usize) -> usize {
+        i / self.rows.len.div_ceil(TILE)
+    }
+
+    /// The sums of the rows from those of their tiles.
+    fn split_sums(&self, a: &Source<E>) -> Vec<f64> {
+        let split = self.tiles();
+        let sums = parallel(
+            split.pieces(),
+            self.rows.elements(),
+            GRAIN,
+            || self.buffers(),
+            |buffers, i| {
+                let place = split.place(i);
+                dispatch(TileSum::<E, G> {
+                    a,
+                    g: self.g,
+                    buffers,
+                    start: place.start,
+                    n: place.width,
+                    formulas: self.formulas,
+                })
+            },
+        );
+        let tiles = self.rows.len.div_ceil(TILE);
+        sums.chunks(tiles).map(|tiles| tiles.iter().sum()).collect()
+    }
+
+    fn whole(&self, buffers: &mut Buffers<E>, i: usize, piece: &mut Piece<E>) {
+        if self.rows.inner > 1 {
+            dispatch(Columns {
+                job: self,
+                buffers,
+                piece,
+                tau: false,
+            });
+        } else {
+            let first = i * self.rows_per_piece();
+            dispatch(WholeRows {
+                job: self,
+                buffers,
+                first,
+                piece,
+            });
+        }
+    }
+
+    fn finish_tile(&self, buffers: &mut Buffers<E>, i: usize, sum: f64, piece: &mut Piece<E>) {
+        dispatch(FinishTile {
+            job: self,
+            buffers,
+            row: self.row_of_tile(i),
+            sum,
+            piece,
+        });
+    }
+
+    /// Elements `start .. start + n` of the forward result, the piece's own from `at` on where it is in there.
+    #[inline(always)]
+    fn load_a<S: Simd>(&self, start: usize, at: usize, piece: &Piece<E>, dst: &mut [E::Compute]) {
+        match self.a {
+            Some(a) => a.copy_to::<S>(start, dst),
+            None => widen::<S, E>(piece.written(at, dst.len()), dst),
+        }
+    }
+}
+
+impl<E: Element, G: Gradient> Job<'_, E, G> {
+    /// Elements `start .. start + n` of both operands, where the output does not hold the forward result.
+    #[inline(always)]
+    fn load_row<S: Simd>(
+        &self,
+        start: usize,
+        n: usize,
+        a: &mut [E::Compute],
+        g: &mut [E::Compute],
+    ) {
+        if let Some(source) = self.a {
+            source.copy_to::<S>(start, &mut a[..n]);
+        }
+        self.g.copy_to::<S>(start, &mut g[..n]);
+    }
+
+    /// Lines `first ..` of both operands, as many as make a block, each padded to whole vectors.
+    #[inline(always)]
+    fn load_block<S: Simd>(
+        &self,
+        (slab, first, at, width): (usize, usize, usize, usize),
+        piece: &Piece<E>,
+        a: &mut [E::Compute],
+        g: &mut [E::Compute],
+    ) {
+        let Rows { len, inner, .. } = self.rows;
+        let stride = padded(width);
+        for line in 0..LINES.min(len - first) {
+            let start = (slab * len + first + line) * inner + at;
+            let range = line * stride..line * stride + width;
+            match self.a {
+                Some(source) => source.copy_to::<S>(start, &mut a[range.clone()]),
+                None => widen::<S, E>(piece.written_line(first + line), &mut a[range.clone()]),
+            }
+            self.g.copy_to::<S>(start, &mut g[range]);
+        }
+    }
+}
+
+/// The sum of `f` over the first `n` elements of two padded rows.
+#[inline(always)]
+fn row_sum<S: Simd, C: Real>(
+    a: &[C],
+    g: &[C],
+    n: usize,
+    f: impl Fn(C::V<S>, C::V<S>) -> C::V<S>,
+) -> C {
+    /// As in the forward engine: chains, then their sums.
+    const CHAIN: usize = 64;
+    let lanes = C::V::<S>::LANES;
+    let zero = C::V::<S>::splat(C::default());
+    let mut total = zero;
+    let full = n / lanes * lanes;
+    for (a, g) in a[..full]
+        .chunks(CHAIN * lanes)
+        .zip(g[..full].chunks(CHAIN * lanes))
+    {
+        let mut sum = [zero; 2];
+        let mut pairs = a.chunks_exact(2 * lanes).zip(g.chunks_exact(2 * lanes));
+        for (a, g) in &mut pairs {
+            sum[0] = sum[0] + f(Float::load(a), Float::load(g));
+            sum[1] = sum[1] + f(Float::load(&a[lanes..]), Float::load(&g[lanes..]));
+        }
+        let last = a.len() / lanes * lanes;
+        if a.len() / lanes % 2 == 1 {
+            sum[0] = sum[0]
+                + f(
+                    Float::load(&a[last - lanes..]),
+                    Float::load(&g[last - lanes..]),
+                );
+        }
+        total = total + (sum[0] + sum[1]);
+    }
+    if full < n {
+        let x = f(Float::load(&a[full..]), Float::load(&g[full..]));
+        total = total + Float::select(C::V::<S>::first(n - full), x, zero);
+    }
+    total.reduce_add()
+}
+
+/// Replaces `a` by the gradient of the logits; what follows the row in `a` is left as it is.
+#[inline(always)]
+fn row_gradient<S: Simd, C: Real, G: Gradient>(a: &mut [C], g: &[C], n: usize, sum: C, tau: f64) {
+    let lanes = C::V::<S>::LANES;
+    let (sum, inverse) = (C::V::<S>::splat(sum), C::V::<S>::splat(inverse::<C>(tau)));
+    let full = n / lanes * lanes;
+    for (a, g) in a[..full]
+        .chunks_exact_mut(lanes)
+        .zip(g[..full].chunks_exact(lanes))
+    {
+        (G::score::<S, C>(Float::load(a), Float::load(g), sum) * inverse).store(a);
+    }
+    if full < n {
+        let x = C::V::<S>::load(&a[full..]);
+        let y = G::score::<S, C>(x, Float::load(&g[full..]), sum) * inverse;
+        Float::select(C::V::<S>::first(n - full), y, x).store(&mut a[full..]);
+    }
+}
+
+struct WholeRows<'a, 'b, E: Element, G> {
+    job: &'a Job<'a, E, G>,
+    buffers: &'a mut Buffers<E>,
+    first: usize,
+    piece: &'a mut Piece<'b, E>,
+}
+
+impl<E: Element, G: Gradient> Kernel for WholeRows<'_, '_, E, G> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self {
+            job,
+            buffers: Buffers { a, g, .. },
+            first,
+            piece,
+        } = self;
+        let len = job.rows.len;
+        let n = piece.place().width;
+        let start = first * len;
+        if len <= TILE {
+            job.load_a::<S>(start, 0, piece, &mut a[..n]);
+            job.g.copy_to::<S>(start, &mut g[..n]);
+            for (i, at) in (0..n).step_by(len).enumerate() {
+                let (a, g) = (&mut a[at..], &g[at..]);
+                let sum = row_sum::<S, E::Compute>(
+                    a,
+                    g,
+                    len,
+                    #[inline(always)]
+                    |a, g| G::term::<S, E::Compute>(a, g),
+                );
+                row_gradient::<S, E::Compute, G>(a, g, len, sum, job.tau.at(first + i));
+            }
+            push::<S, E>(piece, &a[..n]);
+            return;
+        }
+        let mut sum = 0.0;
+        for at in (0..len).step_by(TILE) {
+            let n = TILE.min(len - at);
+            job.load_a::<S>(start + at, at, piece, &mut a[..n]);
+            job.g.copy_to::<S>(start + at, &mut g[..n]);
+            sum += row_sum::<S, E::Compute>(
+                a,
+                g,
+                n,
+                #[inline(always)]
+                |a, g| G::term::<S, E::Compute>(a, g),
+            )
+            .f64();
+        }
+        for at in (0..len).step_by(TILE) {
+            let n = TILE.min(len - at);
+            job.load_a::<S>(start + at, at, piece, &mut a[..n]);
+            job.g.copy_to::<S>(start + at, &mut g[..n]);
+            let sum = E::Compute::of(sum);
+            row_gradient::<S, E::Compute, G>(a, g, n, sum, job.tau.at(first));
+            push::<S, E>(piece, &a[..n]);
+        }
+    }
+}
+
+struct TileSum<'a, E: Element, G> {
+    a: &'a Source<'a, E>,
+    g: &'a Source<'a, E>,
+    buffers: &'a mut Buffers<E>,
+    start: usize,
+    n: usize,
+    formulas: std::marker::PhantomData<G>,
+}
+
+impl<E: Element, G: Gradient> Kernel for TileSum<'_, E, G> {
+    type Output = f64;
+    #[inline(always)]
+    fn run<S: Simd>(self) -> f64 {
+        let Buffers { a, g, .. } = self.buffers;
+        self.a.copy_to::<S>(self.start, &mut a[..self.n]);
+        self.g.copy_to::<S>(self.start, &mut g[..self.n]);
+        row_sum::<S, E::Compute>(
+            a,
+            g,
+            self.n,
+            #[inline(always)]
+            |a, g| G::term::<S, E::Compute>(a, g),
+        )
+        .f64()
+    }
+}
+
+struct FinishTile<'a, 'b, E: Element, G> {
+    job: &'a Job<'a, E, G>,
+    buffers: &'a mut Buffers<E>,
+    row: usize,
+    sum: f64,
+    piece: &'a mut Piece<'b, E>,
+}
+
+impl<E: Element, G: Gradient> Kernel for FinishTile<'_, '_, E, G> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Buffers { a, g, .. } = self.buffers;
+        let (start, n) = (self.piece.place().start, self.piece.place().width);
+        self.job.load_a::<S>(start, 0, self.piece, &mut a[..n]);
+        self.job.g.copy_to::<S>(start, &mut g[..n]);
+        let (sum, tau) = (E::Compute::of(self.sum), self.job.tau.at(self.row));
+        row_gradient::<S, E::Compute, G>(a, g, n, sum, tau);
+        push::<S, E>(self.piece, &a[..n]);
+    }
+}
+
+struct TauRow<'a, 'b, E: Element, G> {
+    job: &'a Job<'a, E, G>,
+    buffers: &'a mut Buffers<E>,
+    row: usize,
+    piece: &'a mut Piece<'b, E>,
+}
+
+impl<E: Element, G: Gradient> Kernel for TauRow<'_, '_, E, G> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self {
+            job,
+            buffers: Buffers { a, g, .. },
+            row,
+            piece,
+        } = self;
+        let len = job.rows.len;
+        let (mut sum, mut second) = (0.0, 0.0);
+        for at in (0..len).step_by(TILE) {
+            let n = TILE.min(len - at);
+            job.load_row::<S>(row * len + at, n, a, g);
+            sum += row_sum::<S, E::Compute>(
+                a,
+                g,
+                n,
+                #[inline(always)]
+                |a, g| G::term::<S, E::Compute>(a, g),
+            )
+            .f64();
+        }
+        let r = Vector::<S, E>::splat(E::Compute::of(sum));
+        for at in (0..len).step_by(TILE) {
+            let n = TILE.min(len - at);
+            job.load_row::<S>(row * len + at, n, a, g);
+            second += row_sum::<S, E::Compute>(
+                a,
+                g,
+                n,
+                #[inline(always)]
+                |a, g| G::tau_term::<S, E::Compute>(a, g, r),
+            )
+            .f64();
+        }
+        let gradient = E::Compute::of(-second / job.tau.at(row));
+        push::<S, E>(piece, &[gradient]);
+    }
+}
+
+/// A tile of columns: the gradient of its elements, or with `tau` that of their temperatures.
+struct Columns<'a, 'b, E: Element, G> {
+    job: &'a Job<'a, E, G>,
+    buffers: &'a mut Buffers<E>,
+    piece: &'a mut Piece<'b, E>,
+    tau: bool,
+}
+
+impl<E: Element, G: Gradient> Kernel for Columns<'_, '_, E, G> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self {
+            job,
+            buffers,
+            piece,
+            tau,
+        } = self;
+        let Rows { len, inner, .. } = job.rows;
+        let place = piece.place();
+        // The temperatures' pieces have one line a slab, the elements' `len`.
+        let slab = place.start / (place.lines * inner);
+        let at = place.start % inner;
+        let (width, stride) = (place.width, padded(place.width));
+        let lanes = Vector::<S, E>::LANES;
+        let zero = Vector::<S, E>::splat(E::Compute::default());
+        for i in 0..width {
+            buffers.inverse[i] = inverse(job.tau.at(slab * inner + at + i));
+        }
+        buffers.sum[..stride].fill(E::Compute::default());
+        buffers.second[..stride].fill(E::Compute::default());
+
+        let single = len <= LINES;
+        for first in (0..len).step_by(LINES) {
+            job.load_block::<S>(
+                (slab, first, at, width),
+                piece,
+                &mut buffers.a,
+                &mut buffers.g,
+            );
+            let n = LINES.min(len - first) * stride;
+            for j in (0..stride).step_by(lanes) {
+                let mut sum = zero;
+                let lines = buffers.a[..n].chunks_exact(stride);
+                for (a, g) in lines.zip(buffers.g[..n].chunks_exact(stride)) {
+                    sum =
+                        sum + G::term::<S, E::Compute>(Float::load(&a[j..]), Float::load(&g[j..]));
+                }
+                (Vector::<S, E>::load(&buffers.sum[j..]) + sum).store(&mut buffers.sum[j..]);
+            }
+        }
+        for first in (0..len).step_by(LINES) {
+            if !single {
+                job.load_block::<S>(
+                    (slab, first, at, width),
+                    piece,
+                    &mut buffers.a,
+                    &mut buffers.g,
+                );
+            }
+            let n = LINES.min(len - first) * stride;
+            for j in (0..stride).step_by(lanes) {
+                let r = Vector::<S, E>::load(&buffers.sum[j..]);
+                let inverse = Vector::<S, E>::load(&buffers.inverse[j..]);
+                let mut second = zero;
+                let lines = buffers.a[..n].chunks_exact_mut(stride);
+                for (a, g) in lines.zip(buffers.g[..n].chunks_exact(stride)) {
+                    let (x, g) = (Float::load(&a[j..]), Float::load(&g[j..]));
+                    if tau {
+                        second = second + G::tau_term::<S, E::Compute>(x, g, r);
+                    } else {
+                        (G::score::<S, E::Compute>(x, g, r) * inverse).store(&mut a[j..]);
+                    }
+                }
+                (Vector::<S, E>::load(&buffers.second[j..]) + second)
+                    .store(&mut buffers.second[j..]);
+            }
+            if !tau {
+                for line in buffers.a[..n].chunks_exact(stride) {
+                    push::<S, E>(piece, &line[..width]);
+                }
+            }
+        }
+        if tau {
+            for j in (0..stride).step_by(lanes) {
+                let inverse = Vector::<S, E>::load(&buffers.inverse[j..]);
+                (-Vector::<S, E>::load(&buffers.second[j..]) * inverse)
+                    .store(&mut buffers.second[j..]);
+            }
+            push::<S, E>(piece, &buffers.second[..width]);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A reduction dim as `(outer, len, inner)`, reading tensors of any layout in logical order, and the row and column
+//! engines that the ops share.
+
+mod argmax;
+mod gradient;
+mod scores;
+mod softmax;
+mod source;
+mod temperature;
+
+pub(crate) use argmax::{argmax, has_nan};
+pub(crate) use gradient::{
+    Gradient, LogSoftmaxGradient, SoftmaxGradient, gradient, gradient_into, tau_gradient,
+};
+pub(crate) use scores::{Perturbed, Plain, Scores};
+pub(crate) use softmax::{Form, row_map, row_max, softmax};
+pub(crate) use source::{Source, push};
+pub(crate) use temperature::Tau;
+
+use candle_core::Shape;
+
+/// Elements of a row that are worked on at a time: 32 KiB of f32. Longer rows go through in tiles of this size, whatever
+/// the number of threads, so that the order of their sums does not depend on it.
+pub(crate) const TILE: usize = 8192;
+/// Lines of a column tile that are worked on at a time, fixed for the same reason.
+pub(crate) const LINES: usize = 256;
+/// Elements of a column tile that are worked on at a time, at most.
+const COLUMN_TILE: usize = 16384;
+/// The least number of elements worth a task of its own, for ops that draw noise and for those that do not.
+pub(crate) const GRAIN_NOISE: usize = 16 * 1024;
+pub(crate) const GRAIN: usize = 64 * 1024;
+
+/// A shape seen from the dim that an op reduces over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rows {
+    /// The product of the dims before it.
+    pub(crate) outer: usize,
+    /// Its size.
+    pub(crate) len: usize,
+    /// The product of the dims after it.
+    pub(crate) inner: usize,
+}
+
+impl Rows {
+    pub(crate) fn new(shape: &Shape, dim: usize) -> Self {
+        let dims = shape.dims();
+        Self {
+            outer: dims[..dim].iter().product(),
+            len: dims[dim],
+            inner: dims[dim + 1..].iter().product(),
+        }
+    }
+
+    /// The number of rows.
+    pub(crate) fn count(self) -> usize {
+        self.outer * self.inner
+    }
+
+    pub(crate) fn elements(self) -> usize {
+        self.count() * self.len
+    }
+
+    /// Columns worked on side by side when the dim is not the last: as many as keep a tile in the second-level cache,
+    /// but so few that every thread has some.
+    pub(crate) fn column_width(self) -> usize {
+        let fit = COLUMN_TILE / self.len.min(LINES);
+        let share = self.count().div_ceil(2 * rayon::current_num_threads());
+        let width = fit.min(share).min(1024) / 32 * 32;
+        width.max(32).min(self.inner)
+    }
+}
+
+/// Columns rounded up to whole vectors.
+pub(crate) fn padded(width: usize) -> usize {
+    width.next_multiple_of(crate::simd::LANES_F32)
+}

@@ -1,0 +1,103 @@
+//! The temperature argument: a number, or a tensor that receives its gradient.
+
+use crate::check;
+use candle_core::{DType, Result, Tensor, Var, bail};
+
+/// The temperature `tau` of a relaxed op: a number, or a tensor that then receives its gradient.
+///
+/// A tensor has one element, or is broadcastable over the logits with size 1 in the dim that the op reduces over: for
+/// logits of shape (B, T, K) and the last dim, (1), (T, 1), (B, 1, 1) and (B, T, 1) will do. It has the logits' dtype and
+/// device. Every value must be finite and above 0, which the ops check.
+///
+/// ```
+/// use candle_reparam::{Key, gumbel_softmax};
+/// use candle_core::{D, DType, Device, Tensor, Var};
+/// let logits = Tensor::zeros((4, 10), DType::F32, &Device::Cpu)?;
+/// gumbel_softmax(&logits, 0.5, D::Minus1, Key::new(1, 0))?;
+/// let tau = Var::new(&[[0.5f32], [1.0], [2.0], [4.0]], &Device::Cpu)?; // one temperature a row, learned
+/// let y = gumbel_softmax(&logits, &tau, D::Minus1, Key::new(1, 0))?;
+/// let grads = y.sqr()?.sum_all()?.backward()?;
+/// assert_eq!(grads.get(&tau).unwrap().dims(), [4, 1]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Temperature(Value);
+
+#[derive(Clone, Debug)]
+enum Value {
+    Fixed(f64),
+    Learned(Tensor),
+}
+
+impl From<f64> for Temperature {
+    fn from(tau: f64) -> Self {
+        Self(Value::Fixed(tau))
+    }
+}
+
+impl From<f32> for Temperature {
+    fn from(tau: f32) -> Self {
+        Self(Value::Fixed(f64::from(tau)))
+    }
+}
+
+impl From<&Tensor> for Temperature {
+    fn from(tau: &Tensor) -> Self {
+        Self(Value::Learned(tau.clone()))
+    }
+}
+
+impl From<Tensor> for Temperature {
+    fn from(tau: Tensor) -> Self {
+        Self(Value::Learned(tau))
+    }
+}
+
+impl From<&Var> for Temperature {
+    fn from(tau: &Var) -> Self {
+        Self(Value::Learned(tau.as_tensor().clone()))
+    }
+}
+
+/// A temperature that was checked against its logits.
+pub(crate) enum Checked {
+    Fixed(f64),
+    /// Of the logits' shape with 1 in the row dim.
+    Rows(Tensor),
+}
+
+impl Temperature {
+    /// Checks the values, and brings a tensor to one element a row; candle's own backward then sums its gradient back.
+    pub(crate) fn check(self, op: &str, logits: &Tensor, dim: usize) -> Result<Checked> {
+        let tau = match self.0 {
+            Value::Fixed(tau) => {
+                check::tau(op, tau)?;
+                return Ok(Checked::Fixed(tau));
+            }
+            Value::Learned(tau) => tau,
+        };
+        check::placed_alike(op, ("tau", &tau), ("logits", logits))?;
+        let mut row_shape = logits.dims().to_vec();
+        row_shape[dim] = 1;
+        let fits = tau.rank() <= row_shape.len()
+            && tau
+                .dims()
+                .iter()
+                .rev()
+                .zip(row_shape.iter().rev())
+                .all(|(&t, &r)| t == r || t == 1);
+        if tau.elem_count() != 1 && !fits {
+            bail!(
+                "{op}: tau has shape {:?}, expected one element or a shape that broadcasts to {row_shape:?}, one value a \
+                 row of the logits",
+                tau.dims()
+            )
+        }
+        let values = tau.detach().to_dtype(DType::F64)?.flatten_all()?;
+        for value in values.to_vec1::<f64>()? {
+            check::tau(op, value)?;
+        }
+        let tau = if fits { tau } else { tau.reshape(())? };
+        Ok(Checked::Rows(tau.broadcast_as(row_shape)?))
+    }
+}

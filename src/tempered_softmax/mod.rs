@@ -1,0 +1,158 @@
+//! The tempered softmax and its logarithm.
+
+mod cpu;
+
+use crate::backward::{Family, TauTensor, logits_gradient, rows_tau_gradient};
+use crate::check;
+use crate::op::{TauArg, apply};
+use crate::temperature::Temperature;
+use candle_core::shape::Dim;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+
+/// `softmax(logits / tau)` over `dim`, fused, with its gradient.
+///
+/// * **Formula**: `y_i = exp((x_i - max x) / tau) / sum_j exp((x_j - max x) / tau)`. The maximum is subtracted before the
+///   division, so that no temperature overflows: as `tau` falls to 0, `y` becomes the one-hot of the arg-max (ties share).
+/// * **Shapes**: any rank from 1, any layout; the result has the shape, dtype and device of `logits`.
+/// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32 and rounded once.
+/// * **Range and precision**: `[0, 1]`; within 2e-6 (f32) or 1e-14 (f64) of the row's largest value. A logit of -inf is
+///   a mask: probability 0 and gradient 0. A row that is all -inf, or holds NaN or +inf, is NaN, and no other row is.
+///   Probabilities below the smallest normal number are 0.
+/// * **Gradient**: with `c = y (g - <y, g>)`, `c / tau` to the logits and `-(1 / tau) sum_i c_i ln y_i` to a `tau` tensor.
+///   Only the result is kept for it.
+/// * **Errors**: `tau` not finite or not above 0, or of a shape, dtype or device that does not fit; a dtype that is not
+///   listed; `dim` out of range or empty.
+/// * **PyTorch**: `torch.softmax(logits / tau, dim)`.
+///
+/// ```
+/// use candle_reparam::tempered_softmax;
+/// use candle_core::{D, Device, Tensor};
+/// let logits = Tensor::new(&[[0f32, 1., 2.]], &Device::Cpu)?;
+/// let y = tempered_softmax(&logits, 0.5, D::Minus1)?.to_vec2::<f32>()?;
+/// assert!((y[0][2] - 0.866_814).abs() < 1e-5);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn tempered_softmax(
+    logits: &Tensor,
+    tau: impl Into<Temperature>,
+    dim: impl Dim,
+) -> Result<Tensor> {
+    run("tempered_softmax", Family::Softmax, logits, tau.into(), dim)
+}
+
+/// `log softmax(logits / tau)` over `dim`, fused, with its gradient.
+///
+/// * **Formula**: `l_i = (x_i - max x) / tau - ln sum_j exp((x_j - max x) / tau)`.
+/// * **Shapes**: any rank from 1, any layout; the result has the shape, dtype and device of `logits`.
+/// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32 and rounded once.
+/// * **Range and precision**: at most 0; finite for finite logits unless `(x_i - max x) / tau` itself overflows. Absolute
+///   error below `2e-6 (1 + |l|)` in f32. A logit of -inf is a mask: the result there is -inf, its gradient 0. A row that
+///   is all -inf, or holds NaN or +inf, is NaN, and no other row is.
+/// * **Gradient**: with `d = g - exp(l) sum g`, `d / tau` to the logits and `-(1 / tau) sum_i d_i l_i` to a `tau` tensor.
+/// * **Errors**: as for [`tempered_softmax`].
+/// * **PyTorch**: `torch.log_softmax(logits / tau, dim)`.
+///
+/// ```
+/// use candle_reparam::tempered_log_softmax;
+/// use candle_core::{D, Device, Tensor};
+/// let logits = Tensor::new(&[[0f32, 0., 0., 0.]], &Device::Cpu)?;
+/// let l = tempered_log_softmax(&logits, 3.0, D::Minus1)?.to_vec2::<f32>()?;
+/// assert!((l[0][0] + 4f32.ln()).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn tempered_log_softmax(
+    logits: &Tensor,
+    tau: impl Into<Temperature>,
+    dim: impl Dim,
+) -> Result<Tensor> {
+    run(
+        "tempered_log_softmax",
+        Family::LogSoftmax,
+        logits,
+        tau.into(),
+        dim,
+    )
+}
+
+fn run(
+    name: &'static str,
+    family: Family,
+    logits: &Tensor,
+    tau: Temperature,
+    dim: impl Dim,
+) -> Result<Tensor> {
+    check::tensor(name, "logits", logits)?;
+    let (_, dim) = check::rows(name, logits, dim)?;
+    let tau = tau.check(name, logits, dim)?;
+    apply(logits, &tau, |tau| TemperedSoftmax {
+        name,
+        family,
+        dim,
+        tau,
+    })
+}
+
+struct TemperedSoftmax {
+    name: &'static str,
+    family: Family,
+    dim: usize,
+    tau: f64,
+}
+
+impl CustomOp1 for TemperedSoftmax {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let tau = TauArg::Fixed(self.tau);
+        cpu::forward(self.name, self.family, self.dim, storage, layout, tau)
+    }
+
+    fn bwd(&self, _: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        logits_gradient(
+            self.name,
+            self.family,
+            self.dim,
+            (res, grad),
+            TauTensor::Fixed(self.tau),
+        )
+        .map(Some)
+    }
+}
+
+impl CustomOp2 for TemperedSoftmax {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let tau = TauArg::Rows(s2, l2);
+        cpu::forward(self.name, self.family, self.dim, s1, l1, tau)
+    }
+
+    fn bwd(
+        &self,
+        logits: &Tensor,
+        tau: &Tensor,
+        res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let pair = (res, grad);
+        let logits = logits
+            .track_op()
+            .then(|| logits_gradient(self.name, self.family, self.dim, pair, TauTensor::Rows(tau)))
+            .transpose()?;
+        let tau = tau
+            .track_op()
+            .then(|| rows_tau_gradient(self.name, self.family, self.dim, pair, tau))
+            .transpose()?;
+        Ok((logits, tau))
+    }
+}

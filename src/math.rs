@@ -78,7 +78,7 @@ const LN_F32: [f32; 8] = [
 ];
 /// `(2^f - 1) / f` on [-1/2, 1/2].
 const EXP2_F32: [f32; 6] = [
-    0.6931472,
+    std::f32::consts::LN_2,
     0.24022648,
     0.055503324,
     0.009618438,
@@ -221,13 +221,13 @@ impl Real for f32 {
 
 /// Of `z = s^2`, `s = m / (2 + m)`: the series that fdlibm uses for `ln(1 + m)` on [sqrt(1/2), sqrt(2)].
 const LN_F64: [f64; 7] = [
-    6.666666666666735130e-01,
-    3.999999999940941908e-01,
-    2.857142874366239149e-01,
-    2.222219843214978396e-01,
-    1.818357216161805012e-01,
-    1.531383769920937332e-01,
-    1.479819860511658591e-01,
+    0.6666666666666735,
+    0.3999999999940942,
+    0.2857142874366239,
+    0.22222198432149784,
+    0.1818357216161805,
+    0.15313837699209373,
+    0.14798198605116586,
 ];
 /// `(e^r - 1 - r) / r^2` on [-ln 2 / 2, ln 2 / 2].
 const EXP_F64: [f64; 10] = [
@@ -351,22 +351,16 @@ fn ln_reduced_f64<S: Simd>(m: S::F64, exponent: S::U64) -> S::F64 {
     let z = s * s;
     let r = z * polynomial(z, &LN_F64);
     let half_square = (m * m) * S::F64::splat(0.5);
-    let low = s.mul_add(
-        half_square + r,
-        k * S::F64::splat(1.908_214_929_270_587_700_02e-10),
-    );
-    k.mul_add(
-        S::F64::splat(6.931_471_803_691_238_164_90e-1),
-        m - (half_square - low),
-    )
+    let low = s.mul_add(half_square + r, k * S::F64::splat(1.9082149292705877e-10));
+    k.mul_add(S::F64::splat(0.6931471803691238), m - (half_square - low))
 }
 
 /// Argument reduction and polynomial: `(y, n)` with `exp(x) = y 2^n`.
 #[inline(always)]
 fn exp_reduced_f64<S: Simd>(x: S::F64) -> (S::F64, S::F64) {
     let n = (x * S::F64::splat(std::f64::consts::LOG2_E)).round();
-    let r = n.neg_mul_add(S::F64::splat(6.931_471_803_691_238_164_90e-1), x);
-    let r = n.neg_mul_add(S::F64::splat(1.908_214_929_270_587_700_02e-10), r);
+    let r = n.neg_mul_add(S::F64::splat(0.6931471803691238), x);
+    let r = n.neg_mul_add(S::F64::splat(1.9082149292705877e-10), r);
     let y = (r * r).mul_add(polynomial(r, &EXP_F64), r) + S::F64::splat(1.0);
     (y, n)
 }

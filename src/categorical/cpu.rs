@@ -7,12 +7,12 @@
 //! Level 2, the tile chosen. Weights relative to the tile's maximum become integers, `floor(exp(x - max) 2^50)`, whose sums
 //! are exact in any order; a 64-bit word `r` chooses the first element at which they exceed `floor(r total / 2^64)`.
 
-use crate::element::{Element, Vector};
+use crate::element::Element;
 use crate::math::Real;
 use crate::output::{Piece, Split, fill, parallel};
 use crate::rng::Stream;
 use crate::rowwise::{GRAIN, Rows, Source, has_nan, padded, row_max};
-use crate::simd::{Bits, Float, Kernel, LANES_F32, Simd, dispatch};
+use crate::simd::{Bits, Float, Kernel, LANES_F32, Simd, dispatch, outlined};
 
 /// Elements of a tile.
 const TILE: usize = 1024;
@@ -207,35 +207,35 @@ fn load<S: Simd, E: Element>(logits: &Source<E>, at: usize, n: usize, buffer: &m
 
 /// The maximum and the sum of a tile, in the order that the head of this file gives. A NaN makes the sum NaN.
 #[inline(always)]
-fn tile_stats<S: Simd, E: Element>(buffer: &mut [E::Compute], n: usize) -> Tile<E> {
-    let lanes = Vector::<S, E>::LANES;
+fn stats<S: Simd, C: Real>(buffer: &mut [C], n: usize) -> (C, C) {
+    let lanes = C::V::<S>::LANES;
     // Elements that are not there weigh nothing.
-    buffer[n..TILE].fill(E::Compute::NEG_INFINITY);
-    let max = row_max::<S, E::Compute>(buffer, TILE);
-    let pivot = if max == E::Compute::NEG_INFINITY {
-        E::Compute::default()
+    buffer[n..TILE].fill(C::NEG_INFINITY);
+    let max = row_max::<S, C>(buffer, TILE);
+    let pivot = if max == C::NEG_INFINITY {
+        C::default()
     } else {
         max
     };
-    let scale = Vector::<S, E>::splat(E::Compute::exp_scale(1.0));
-    let pivot = Vector::<S, E>::splat(pivot);
+    let scale = C::V::<S>::splat(C::exp_scale(1.0));
+    let pivot = C::V::<S>::splat(pivot);
     for j in (0..LANES).step_by(lanes) {
         let mut e = [pivot; TILE / LANES];
         for (i, e) in e.iter_mut().enumerate() {
-            let x = Vector::<S, E>::load(&buffer[j + i * LANES..]);
-            *e = E::Compute::exp_scaled::<S>((x - pivot) * scale);
+            let x = C::V::<S>::load(&buffer[j + i * LANES..]);
+            *e = C::exp_scaled::<S>((x - pivot) * scale);
         }
         (((e[0] + e[1]) + e[2]) + e[3]).store(&mut buffer[j..]);
     }
     let mut half = LANES / 2;
     while half >= lanes {
         for j in (0..half).step_by(lanes) {
-            let sum = Vector::<S, E>::load(&buffer[j..]) + Float::load(&buffer[j + half..]);
+            let sum = C::V::<S>::load(&buffer[j..]) + Float::load(&buffer[j + half..]);
             sum.store(&mut buffer[j..]);
         }
         half /= 2;
     }
-    (max, Vector::<S, E>::load(buffer).reduce_add())
+    (max, C::V::<S>::load(buffer).reduce_add())
 }
 
 /// The element that `word` chooses among `n` exponentials, followed by zeros to the end of a vector.
@@ -321,6 +321,33 @@ fn choose_element<S: Simd, C: Weight>(buffer: &mut [C], n: usize, word: u64) -> 
     Some(pick::<S, C>(buffer, n, word))
 }
 
+outlined! {
+    /// [`stats`] of one tile.
+    fn tile_stats['a, C: Real](buffer: &'a mut [C], n: usize) -> (C, C) {
+        stats::<S, C>(buffer, n)
+    }
+
+    /// [`choose_element`] in one tile.
+    fn draw_element['a, C: Weight](buffer: &'a mut [C], n: usize, word: u64) -> Option<usize> {
+        choose_element::<S, C>(buffer, n, word)
+    }
+
+    /// [`choose_tile`] in one row.
+    fn draw_tile['a, C: Real](tiles: &'a [(C, C)], word: u64) -> Option<usize> {
+        choose_tile::<S, C>(tiles, word)
+    }
+
+    /// Columns side by side: the maxima to `max`, the sums to the first line of `lanes`.
+    fn block_stats['a, C: Real](
+        lines: &'a [C],
+        lanes: &'a mut [C],
+        max: &'a mut [C],
+        stride: usize,
+    ) -> () {
+        column_stats::<S, C>(lines, lanes, max, stride);
+    }
+}
+
 // -------------------------------------------------------------------------------------------------------------- rows
 
 struct TileStats<'a, E: Element> {
@@ -346,7 +373,7 @@ impl<E: Element> Kernel for TileStats<'_, E> {
         for tile in tiles {
             let n = TILE.min(len - tile * TILE);
             load::<S, E>(logits, row * len + tile * TILE, n, buffer);
-            stats.push(tile_stats::<S, E>(buffer, n));
+            stats.push(tile_stats::<S, E::Compute>(buffer, n));
         }
         stats
     }
@@ -369,10 +396,10 @@ where
     type Output = Option<u32>;
     #[inline(always)]
     fn run<S: Simd>(self) -> Option<u32> {
-        let at = TILE * choose_tile::<S, E::Compute>(self.tiles, self.words[0])?;
+        let at = TILE * draw_tile::<S, E::Compute>(self.tiles, self.words[0])?;
         let n = TILE.min(self.len - at);
         load::<S, E>(self.logits, self.row * self.len + at, n, self.buffer);
-        let index = choose_element::<S, E::Compute>(self.buffer, n, self.words[1])?;
+        let index = draw_element::<S, E::Compute>(self.buffer, n, self.words[1])?;
         Some((at + index) as u32)
     }
 }
@@ -418,13 +445,13 @@ where
             let words = [slot, slot + 1].map(|i| join(words[0][i], words[1][i]));
             let drawn = if len <= TILE {
                 load::<S, E>(logits, row * len, len, buffer);
-                choose_element::<S, E::Compute>(buffer, len, words[1]).map(|i| i as u32)
+                draw_element::<S, E::Compute>(buffer, len, words[1]).map(|i| i as u32)
             } else {
                 tiles.clear();
                 for at in (0..len).step_by(TILE) {
                     let n = TILE.min(len - at);
                     load::<S, E>(logits, row * len + at, n, buffer);
-                    tiles.push(tile_stats::<S, E>(buffer, n));
+                    tiles.push(tile_stats::<S, E::Compute>(buffer, n));
                 }
                 ChooseLong {
                     logits,
@@ -504,7 +531,8 @@ where
                 logits.copy_to::<S>(element(first + line, 0), &mut dst[..width]);
             }
             if len > TILE {
-                column_stats::<S, E>(scratch, n, stride);
+                let lines = &scratch.lines[..n * stride];
+                block_stats::<S, E::Compute>(lines, &mut scratch.lanes, &mut scratch.max, stride);
                 let sums = scratch.max.iter().zip(&scratch.lanes[..stride]);
                 scratch.tiles.extend(sums.map(|(&max, &sum)| (max, sum)));
             }
@@ -522,7 +550,7 @@ where
                 let own = scratch.tiles[column..].iter().step_by(stride);
                 scratch.column_tiles.clear();
                 scratch.column_tiles.extend(own);
-                let tile = choose_tile::<S, E::Compute>(&scratch.column_tiles, words[0]);
+                let tile = draw_tile::<S, E::Compute>(&scratch.column_tiles, words[0]);
                 if let Some(tile) = tile {
                     let lines = tile * TILE..len.min((tile + 1) * TILE);
                     for (dst, k) in scratch.column.iter_mut().zip(lines) {
@@ -534,7 +562,7 @@ where
             let drawn = tile.and_then(|tile| {
                 let n = TILE.min(len - tile * TILE);
                 buffer[n..n.next_multiple_of(LANES_F32)].fill(E::Compute::NEG_INFINITY);
-                let index = choose_element::<S, E::Compute>(buffer, n, words[1])?;
+                let index = draw_element::<S, E::Compute>(buffer, n, words[1])?;
                 Some((tile * TILE + index) as u32)
             });
             piece.push(&[drawn]);
@@ -542,35 +570,33 @@ where
     }
 }
 
-/// [`tile_stats`] for columns side by side: the maxima to `max`, the sums to the first line of `lanes`.
+/// [`stats`] for columns side by side: the maxima to `max`, the sums to the first line of `lanes`.
 #[inline(always)]
-fn column_stats<S: Simd, E: Element>(scratch: &mut ColumnScratch<E>, n: usize, stride: usize) {
-    let width = Vector::<S, E>::LANES;
-    let scale = Vector::<S, E>::splat(E::Compute::exp_scale(1.0));
-    let lowest = Vector::<S, E>::splat(E::Compute::NEG_INFINITY);
-    let zero = Vector::<S, E>::splat(E::Compute::default());
-    for j in (0..stride).step_by(width) {
-        let mut max = lowest;
-        for line in 0..n {
-            max = max.max(Float::load(&scratch.lines[line * stride + j..]));
+fn column_stats<S: Simd, C: Real>(lines: &[C], lanes: &mut [C], max: &mut [C], stride: usize) {
+    let scale = C::V::<S>::splat(C::exp_scale(1.0));
+    let lowest = C::V::<S>::splat(C::NEG_INFINITY);
+    let zero = C::V::<S>::splat(C::default());
+    for j in (0..stride).step_by(C::V::<S>::LANES) {
+        let mut m = lowest;
+        for line in lines.chunks_exact(stride) {
+            m = m.max(Float::load(&line[j..]));
         }
-        max.store(&mut scratch.max[j..]);
-        let pivot = Float::select(max.le(lowest), zero, max);
+        m.store(&mut max[j..]);
+        let pivot = Float::select(m.le(lowest), zero, m);
         for lane in 0..LANES {
             let mut sum = zero;
-            for (i, line) in (lane..n).step_by(LANES).enumerate() {
-                let x = Vector::<S, E>::load(&scratch.lines[line * stride + j..]);
-                let e = E::Compute::exp_scaled::<S>((x - pivot) * scale);
-                sum = if i == 0 { e } else { sum + e };
+            for at in (lane * stride..lines.len()).step_by(LANES * stride) {
+                let x = C::V::<S>::load(&lines[at + j..]);
+                sum = sum + C::exp_scaled::<S>((x - pivot) * scale);
             }
-            sum.store(&mut scratch.lanes[lane * stride + j..]);
+            sum.store(&mut lanes[lane * stride + j..]);
         }
         let mut half = LANES / 2;
         while half > 0 {
             for lane in 0..half {
-                let other = Vector::<S, E>::load(&scratch.lanes[(lane + half) * stride + j..]);
-                let sum = Vector::<S, E>::load(&scratch.lanes[lane * stride + j..]) + other;
-                sum.store(&mut scratch.lanes[lane * stride + j..]);
+                let other = C::V::<S>::load(&lanes[(lane + half) * stride + j..]);
+                let sum = C::V::<S>::load(&lanes[lane * stride + j..]) + other;
+                sum.store(&mut lanes[lane * stride + j..]);
             }
             half /= 2;
         }

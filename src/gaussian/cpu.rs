@@ -3,7 +3,7 @@ use crate::math::Real;
 use crate::output::{Piece, Split, fill};
 use crate::rng::{self, FILL_SLACK, Normal, Stream};
 use crate::rowwise::{GRAIN, GRAIN_NOISE, LINES, Rows, Source, TILE, padded, push};
-use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch};
+use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch, outlined};
 use std::marker::PhantomData;
 
 /// A function of two elements and the noise at their place.
@@ -108,13 +108,50 @@ impl<E: Element, F: Formula> Kernel for Block<'_, '_, E, F> {
             Some(stream) => rng::fill::<S, E::Compute, Normal>(&stream, self.start as u64, n, eps),
             None => 0,
         };
-        let lanes = Vector::<S, E>::LANES;
-        // The buffers go on past `n`, so that the last vector may too.
-        for at in (0..n).step_by(lanes) {
-            let (x, y) = (Float::load(&a[at..]), Float::load(&b[at..]));
-            F::at::<S, E::Compute>(x, y, Float::load(&eps[offset + at..])).store(&mut a[at..]);
-        }
+        block::<S, E::Compute, F>(a, b, &eps[offset..], n, self.formula);
         push::<S, E>(self.piece, &a[..n]);
+    }
+}
+
+outlined! {
+    /// Replaces `a` by the formula's value; the buffers go on past `n`, so that the last vector may too.
+    fn block['a, C: Real, F: Formula](
+        a: &'a mut [C],
+        b: &'a [C],
+        eps: &'a [C],
+        n: usize,
+        formula: PhantomData<F>,
+    ) -> () {
+        let _ = formula;
+        for at in (0..n).step_by(C::V::<S>::LANES) {
+            let (x, y) = (Float::load(&a[at..]), Float::load(&b[at..]));
+            F::at::<S, C>(x, y, Float::load(&eps[at..])).store(&mut a[at..]);
+        }
+    }
+
+    /// The sum of the divergence's terms over whole vectors.
+    fn row_terms['a, C: Real](mean: &'a [C], log_var: &'a [C], n: usize) -> f64 {
+        let mut sum = C::V::<S>::splat(C::default());
+        for at in (0..n).step_by(C::V::<S>::LANES) {
+            sum = sum + term::<S, C>(&mean[at..], &log_var[at..]);
+        }
+        sum.reduce_add().f64()
+    }
+
+    /// Adds the terms of a block's lines to the sums of its columns.
+    fn block_terms['a, C: Real](
+        mean: &'a [C],
+        log_var: &'a [C],
+        sums: &'a mut [C],
+        stride: usize,
+    ) -> () {
+        for j in (0..stride).step_by(C::V::<S>::LANES) {
+            let mut sum = C::V::<S>::splat(C::default());
+            for line in (0..mean.len()).step_by(stride) {
+                sum = sum + term::<S, C>(&mean[line + j..], &log_var[line + j..]);
+            }
+            (C::V::<S>::load(&sums[j..]) + sum).store(&mut sums[j..]);
+        }
     }
 }
 
@@ -170,7 +207,6 @@ impl<E: Element> Kernel for Divergence<'_, '_, E> {
         let place = self.piece.place();
         let [mean, log_var, sums] = self.buffers;
         let lanes = Vector::<S, E>::LANES;
-        let zero = Vector::<S, E>::splat(E::Compute::default());
         if inner == 1 {
             let mut total = 0.0;
             for at in (0..len).step_by(TILE) {
@@ -181,11 +217,7 @@ impl<E: Element> Kernel for Divergence<'_, '_, E> {
                 // What follows the row adds nothing.
                 mean[n..n + lanes].fill(E::Compute::default());
                 log_var[n..n + lanes].fill(E::Compute::default());
-                let mut sum = zero;
-                for at in (0..n).step_by(lanes) {
-                    sum = sum + term::<S, E::Compute>(&mean[at..], &log_var[at..]);
-                }
-                total += sum.reduce_add().f64();
+                total += row_terms::<S, E::Compute>(mean, log_var, n);
             }
             push::<S, E>(self.piece, &[E::Compute::of(total * 0.5)]);
             return;
@@ -201,13 +233,8 @@ impl<E: Element> Kernel for Divergence<'_, '_, E> {
                 self.mean.copy_to::<S>(start, &mut mean[range.clone()]);
                 self.log_var.copy_to::<S>(start, &mut log_var[range]);
             }
-            for j in (0..stride).step_by(lanes) {
-                let mut sum = zero;
-                for line in (0..lines * stride).step_by(stride) {
-                    sum = sum + term::<S, E::Compute>(&mean[line + j..], &log_var[line + j..]);
-                }
-                (Vector::<S, E>::load(&sums[j..]) + sum).store(&mut sums[j..]);
-            }
+            let n = lines * stride;
+            block_terms::<S, E::Compute>(&mean[..n], &log_var[..n], sums, stride);
         }
         let half = half::<S, E::Compute>();
         for j in (0..stride).step_by(lanes) {

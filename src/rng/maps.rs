@@ -2,7 +2,7 @@
 
 use super::Stream;
 use crate::math::Real;
-use crate::simd::{Bits, Float, Mask, Simd};
+use crate::simd::{Bits, Float, Mask, Simd, outlined};
 
 const TWO_M31: f64 = 1.0 / 2_147_483_648.0;
 const TWO_M32: f64 = 1.0 / 4_294_967_296.0;
@@ -145,20 +145,21 @@ impl NoiseReal for f64 {
     }
 }
 
-/// Writes the variates of elements `start .. start + n` to `out[offset .. offset + n]` and returns `offset`, which is
-/// below 4: whole groups of 32 from the block that holds `start`. `out` has room for `n + FILL_SLACK`.
-#[inline(always)]
-pub(crate) fn fill<S: Simd, C: NoiseReal, N: Noise>(
-    stream: &Stream,
-    start: u64,
-    n: usize,
-    out: &mut [C],
-) -> usize {
-    let offset = (start % 4) as usize;
-    let groups = (offset + n).div_ceil(32);
-    for (group, out) in out.chunks_exact_mut(32).take(groups).enumerate() {
-        C::eight_blocks::<S, N>(stream, start / 4 + 8 * group as u64, out);
+outlined! {
+    /// Writes the variates of elements `start .. start + n` to `out[offset .. offset + n]` and returns `offset`, which is
+    /// below 4: whole groups of 32 from the block that holds `start`. `out` has room for `n + FILL_SLACK`.
+    pub(crate) fn fill['a, C: NoiseReal, N: Noise](
+        stream: &'a Stream,
+        start: u64,
+        n: usize,
+        out: &'a mut [C],
+    ) -> usize {
+        let offset = (start % 4) as usize;
+        let groups = (offset + n).div_ceil(32);
+        debug_assert!(out.len() / 32 >= groups);
+        for (group, out) in out.chunks_exact_mut(32).take(groups).enumerate() {
+            C::eight_blocks::<S, N>(stream, start / 4 + 8 * group as u64, out);
+        }
+        offset
     }
-    debug_assert!(out.len() / 32 >= groups);
-    offset
 }

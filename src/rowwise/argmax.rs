@@ -6,8 +6,8 @@ use super::{GRAIN_NOISE, LINES, Rows, TILE, padded};
 use crate::element::{Element, Vector};
 use crate::math::Real;
 use crate::output::{Piece, Split, fill, parallel};
-use crate::rng::{FILL_SLACK, Race, RaceReal};
-use crate::simd::{Float, Kernel, Mask, Simd, dispatch};
+use crate::rng::{FILL_SLACK, Race, RaceReal, RaceScratch, Stream};
+use crate::simd::{Float, Kernel, Mask, Simd, dispatch, outlined};
 
 /// A row's winner; none where the row is all -inf or holds NaN or +inf.
 pub(crate) type Winner = Option<u32>;
@@ -44,13 +44,17 @@ pub(crate) fn argmax<E: Element>(scores: &Perturbed<E>, rows: Rows) -> Vec<Winne
     if len < LAZY_FROM {
         let size = TILE / len;
         let split = Split::Runs { total: outer, size };
-        let scratch = || vec![E::Compute::default(); TILE + FILL_SLACK];
-        let work = |buffer: &mut Vec<E::Compute>, i: usize, piece: &mut Piece<Winner>| {
+        let scratch = || {
+            let scores = vec![E::Compute::default(); TILE + FILL_SLACK];
+            (scores, vec![None; size])
+        };
+        let work = |(buffer, winners): &mut (Vec<_>, Vec<_>), i: usize, piece: &mut Piece<_>| {
             dispatch(ShortRows {
                 scores,
                 len,
                 first: i * size,
                 buffer,
+                winners,
                 piece,
             });
         };
@@ -119,6 +123,7 @@ struct ShortRows<'a, 'b, E: Element> {
     len: usize,
     first: usize,
     buffer: &'a mut [E::Compute],
+    winners: &'a mut [Winner],
     piece: &'a mut Piece<'b, Winner>,
 }
 
@@ -129,15 +134,50 @@ impl<E: Element> Kernel for ShortRows<'_, '_, E> {
         let len = self.len;
         let n = self.piece.place().width * len;
         let offset = self.scores.fill::<S>(self.first * len, n, self.buffer);
-        for at in (offset..offset + n).step_by(len) {
-            let row = &self.buffer[at..];
-            let best = row_max::<S, E::Compute>(row, len);
+        let winners = &mut self.winners[..n / len];
+        scan_rows::<S, E::Compute>(&self.buffer[offset..], len, winners);
+        self.piece.push(winners);
+    }
+}
+
+outlined! {
+    /// The winners of finished rows that follow each other, one for each element of `winners`.
+    fn scan_rows['a, C: RaceReal](rows: &'a [C], len: usize, winners: &'a mut [Winner]) -> () {
+        for (i, out) in winners.iter_mut().enumerate() {
+            let row = &rows[i * len..];
+            let best = row_max::<S, C>(row, len);
             let mut race = Race::new();
             race.best = best;
-            race.nan = has_nan::<S, E::Compute>(row, len);
+            race.nan = has_nan::<S, C>(row, len);
             race.index = row[..len].iter().position(|&z| z == best).unwrap_or(0);
-            self.piece.push(&[winner(race)]);
+            *out = winner(race);
         }
+    }
+
+    /// Takes a block's lines into the races of its columns.
+    fn block_race['a, C: RaceReal](
+        lines: &'a [C],
+        stride: usize,
+        first: usize,
+        races: &'a mut [Race<C>],
+    ) -> () {
+        let lanes = C::V::<S>::LANES;
+        for (j, races) in races.chunks_exact_mut(lanes).enumerate() {
+            column_race::<S, C>(lines, stride, j * lanes, first, races);
+        }
+    }
+
+    fn race_tile['a, C: RaceReal](
+        race: Race<C>,
+        stream: &'a Stream,
+        place: (usize, usize, usize),
+        logits: &'a [C],
+        scratch: &'a mut RaceScratch<C>,
+    ) -> Race<C> {
+        let (start, first, n) = place;
+        let mut race = race;
+        C::race::<S>(&mut race, stream, start, first, logits, n, scratch);
+        race
     }
 }
 
@@ -161,7 +201,7 @@ struct RowTile<'a, E: Element> {
     first: usize,
     n: usize,
     logits: &'a mut [E::Compute],
-    scratch: &'a mut crate::rng::RaceScratch<E::Compute>,
+    scratch: &'a mut RaceScratch<E::Compute>,
     from: Race<E::Compute>,
 }
 
@@ -169,21 +209,18 @@ impl<E: Element> Kernel for RowTile<'_, E> {
     type Output = Race<E::Compute>;
     #[inline(always)]
     fn run<S: Simd>(self) -> Race<E::Compute> {
-        let (n, mut race) = (self.n, self.from);
+        let n = self.n;
         self.scores
             .logits
             .copy_to::<S>(self.start, &mut self.logits[..n]);
         self.logits[n..n + Vector::<S, E>::LANES].fill(E::Compute::NEG_INFINITY);
-        E::Compute::race::<S>(
-            &mut race,
+        race_tile::<S, E::Compute>(
+            self.from,
             &self.scores.stream,
-            self.start,
-            self.first,
+            (self.start, self.first, n),
             self.logits,
-            n,
             self.scratch,
-        );
-        race
+        )
     }
 }
 
@@ -233,7 +270,6 @@ impl<E: Element> Kernel for ColumnTile<'_, '_, E> {
             place.width,
         );
         let stride = padded(width);
-        let lanes = Vector::<S, E>::LANES;
         races.clear();
         races.resize(stride, Race::new());
         for first in (0..rows.len).step_by(LINES) {
@@ -246,9 +282,7 @@ impl<E: Element> Kernel for ColumnTile<'_, '_, E> {
             };
             fill_block::<S, E, _>(scores, rows, block, flat, buffer);
             let lines = &buffer[..block.lines * stride];
-            for j in (0..stride).step_by(lanes) {
-                column_race::<S, E::Compute>(lines, stride, j, first, &mut races[j..j + lanes]);
-            }
+            block_race::<S, E::Compute>(lines, stride, first, races);
         }
         for &race in &races[..width] {
             piece.push(&[winner(race)]);

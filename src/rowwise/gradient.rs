@@ -2,12 +2,13 @@
 //! then the gradient of every element; and, where the temperature is learned, a second sum.
 
 use super::source::{push, widen};
-use super::temperature::{Tau, inverse};
+use super::temperature::{RowTau, Tau, inverse};
 use super::{GRAIN, LINES, Rows, Source, TILE, padded};
-use crate::element::{Element, Vector};
+use crate::element::Element;
 use crate::math::Real;
 use crate::output::{Piece, Split, fill, parallel, rework};
-use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch};
+use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch, outlined};
+use std::marker::PhantomData;
 
 /// The formulas of one member of the family. `a` is the forward result, `g` its gradient, `r` the sum of
 /// [`Gradient::term`] over the row.
@@ -174,7 +175,7 @@ struct Job<'a, E: Element, G> {
     g: &'a Source<'a, E>,
     tau: &'a Tau<'a, E>,
     rows: Rows,
-    formulas: std::marker::PhantomData<G>,
+    formulas: PhantomData<G>,
 }
 
 struct Buffers<E: Element> {
@@ -184,6 +185,7 @@ struct Buffers<E: Element> {
     sum: Vec<E::Compute>,
     inverse: Vec<E::Compute>,
     second: Vec<E::Compute>,
+    taus: Vec<f64>,
 }
 
 /// Half a tile of each operand, so that both stay in the first-level cache.
@@ -196,7 +198,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
             g,
             tau,
             rows,
-            formulas: std::marker::PhantomData,
+            formulas: PhantomData,
         }
     }
 
@@ -211,6 +213,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
                 sum: zeros(stride),
                 inverse: zeros(stride),
                 second: zeros(stride),
+                taus: Vec::new(),
             }
         } else {
             let n = self.rows.len.clamp(HALF, TILE) + LANES_F32;
@@ -220,6 +223,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
                 sum: Vec::new(),
                 inverse: Vec::new(),
                 second: Vec::new(),
+                taus: Vec::new(),
             }
         }
     }
@@ -427,6 +431,118 @@ fn row_gradient<S: Simd, C: Real, G: Gradient>(a: &mut [C], g: &[C], n: usize, s
     }
 }
 
+outlined! {
+    /// [`row_gradient`] of rows that follow each other, with their sums.
+    fn rows_gradient['a, C: Real, G: Gradient](
+        a: &'a mut [C],
+        g: &'a [C],
+        len: usize,
+        count: usize,
+        tau: RowTau<'a>,
+        formulas: PhantomData<G>,
+    ) -> () {
+        let _ = formulas;
+        for i in 0..count {
+            let (a, g) = (&mut a[i * len..], &g[i * len..]);
+            let sum = row_sum::<S, C>(a, g, len, #[inline(always)] |a, g| G::term::<S, C>(a, g));
+            row_gradient::<S, C, G>(a, g, len, sum, tau.at(i));
+        }
+    }
+
+    fn tile_term['a, C: Real, G: Gradient](
+        a: &'a [C],
+        g: &'a [C],
+        n: usize,
+        formulas: PhantomData<G>,
+    ) -> f64 {
+        let _ = formulas;
+        row_sum::<S, C>(a, g, n, #[inline(always)] |a, g| G::term::<S, C>(a, g)).f64()
+    }
+
+    fn tile_gradient['a, C: Real, G: Gradient](
+        a: &'a mut [C],
+        g: &'a [C],
+        n: usize,
+        sum: f64,
+        tau: f64,
+        formulas: PhantomData<G>,
+    ) -> () {
+        let _ = formulas;
+        row_gradient::<S, C, G>(a, g, n, C::of(sum), tau);
+    }
+
+    fn tile_tau_term['a, C: Real, G: Gradient](
+        a: &'a [C],
+        g: &'a [C],
+        n: usize,
+        sum: f64,
+        formulas: PhantomData<G>,
+    ) -> f64 {
+        let _ = formulas;
+        let r = C::V::<S>::splat(C::of(sum));
+        let term = row_sum::<S, C>(a, g, n, #[inline(always)] |a, g| G::tau_term::<S, C>(a, g, r));
+        term.f64()
+    }
+
+    /// Adds the terms of a block's lines to the sums of its columns.
+    fn block_sums['a, C: Real, G: Gradient](
+        a: &'a [C],
+        g: &'a [C],
+        sums: &'a mut [C],
+        stride: usize,
+        formulas: PhantomData<G>,
+    ) -> () {
+        let _ = formulas;
+        for j in (0..stride).step_by(C::V::<S>::LANES) {
+            let mut sum = C::V::<S>::splat(C::default());
+            for (a, g) in a.chunks_exact(stride).zip(g.chunks_exact(stride)) {
+                sum = sum + G::term::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]));
+            }
+            (C::V::<S>::load(&sums[j..]) + sum).store(&mut sums[j..]);
+        }
+    }
+
+    /// Replaces a block's `a` by the gradient of the logits.
+    fn block_gradient['a, C: Real, G: Gradient](
+        a: &'a mut [C],
+        g: &'a [C],
+        sums: &'a [C],
+        inverse: &'a [C],
+        stride: usize,
+        formulas: PhantomData<G>,
+    ) -> () {
+        let _ = formulas;
+        for j in (0..stride).step_by(C::V::<S>::LANES) {
+            let (r, inverse) = (C::V::<S>::load(&sums[j..]), C::V::<S>::load(&inverse[j..]));
+            for (a, g) in a.chunks_exact_mut(stride).zip(g.chunks_exact(stride)) {
+                let score = G::score::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]), r);
+                (score * inverse).store(&mut a[j..]);
+            }
+        }
+    }
+
+    /// Subtracts a block's share of the temperatures' gradients from `second`.
+    fn block_tau['a, C: Real, G: Gradient](
+        a: &'a [C],
+        g: &'a [C],
+        sums: &'a [C],
+        inverse: &'a [C],
+        second: &'a mut [C],
+        stride: usize,
+        formulas: PhantomData<G>,
+    ) -> () {
+        let _ = formulas;
+        for j in (0..stride).step_by(C::V::<S>::LANES) {
+            let (r, inverse) = (C::V::<S>::load(&sums[j..]), C::V::<S>::load(&inverse[j..]));
+            let mut sum = C::V::<S>::splat(C::default());
+            for (a, g) in a.chunks_exact(stride).zip(g.chunks_exact(stride)) {
+                sum = sum + G::tau_term::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]), r);
+            }
+            (C::V::<S>::load(&second[j..]) - sum * inverse).store(&mut second[j..]);
+        }
+    }
+}
+
 struct WholeRows<'a, 'b, E: Element, G> {
     job: &'a Job<'a, E, G>,
     buffers: &'a mut Buffers<E>,
@@ -440,7 +556,7 @@ impl<E: Element, G: Gradient> Kernel for WholeRows<'_, '_, E, G> {
     fn run<S: Simd>(self) {
         let Self {
             job,
-            buffers: Buffers { a, g, .. },
+            buffers: Buffers { a, g, taus, .. },
             first,
             piece,
         } = self;
@@ -448,19 +564,11 @@ impl<E: Element, G: Gradient> Kernel for WholeRows<'_, '_, E, G> {
         let n = piece.place().width;
         let start = first * len;
         if len <= TILE {
+            let count = n / len;
             job.load_a::<S>(start, 0, piece, &mut a[..n]);
             job.g.copy_to::<S>(start, &mut g[..n]);
-            for (i, at) in (0..n).step_by(len).enumerate() {
-                let (a, g) = (&mut a[at..], &g[at..]);
-                let sum = row_sum::<S, E::Compute>(
-                    a,
-                    g,
-                    len,
-                    #[inline(always)]
-                    |a, g| G::term::<S, E::Compute>(a, g),
-                );
-                row_gradient::<S, E::Compute, G>(a, g, len, sum, job.tau.at(first + i));
-            }
+            let tau = job.tau.rows(first, count, taus);
+            rows_gradient::<S, E::Compute, G>(a, g, len, count, tau, job.formulas);
             push::<S, E>(piece, &a[..n]);
             return;
         }
@@ -469,21 +577,13 @@ impl<E: Element, G: Gradient> Kernel for WholeRows<'_, '_, E, G> {
             let n = TILE.min(len - at);
             job.load_a::<S>(start + at, at, piece, &mut a[..n]);
             job.g.copy_to::<S>(start + at, &mut g[..n]);
-            sum += row_sum::<S, E::Compute>(
-                a,
-                g,
-                n,
-                #[inline(always)]
-                |a, g| G::term::<S, E::Compute>(a, g),
-            )
-            .f64();
+            sum += tile_term::<S, E::Compute, G>(a, g, n, job.formulas);
         }
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
             job.load_a::<S>(start + at, at, piece, &mut a[..n]);
             job.g.copy_to::<S>(start + at, &mut g[..n]);
-            let sum = E::Compute::of(sum);
-            row_gradient::<S, E::Compute, G>(a, g, n, sum, job.tau.at(first));
+            tile_gradient::<S, E::Compute, G>(a, g, n, sum, job.tau.at(first), job.formulas);
             push::<S, E>(piece, &a[..n]);
         }
     }
@@ -495,7 +595,7 @@ struct TileSum<'a, E: Element, G> {
     buffers: &'a mut Buffers<E>,
     start: usize,
     n: usize,
-    formulas: std::marker::PhantomData<G>,
+    formulas: PhantomData<G>,
 }
 
 impl<E: Element, G: Gradient> Kernel for TileSum<'_, E, G> {
@@ -505,14 +605,7 @@ impl<E: Element, G: Gradient> Kernel for TileSum<'_, E, G> {
         let Buffers { a, g, .. } = self.buffers;
         self.a.copy_to::<S>(self.start, &mut a[..self.n]);
         self.g.copy_to::<S>(self.start, &mut g[..self.n]);
-        row_sum::<S, E::Compute>(
-            a,
-            g,
-            self.n,
-            #[inline(always)]
-            |a, g| G::term::<S, E::Compute>(a, g),
-        )
-        .f64()
+        tile_term::<S, E::Compute, G>(a, g, self.n, self.formulas)
     }
 }
 
@@ -532,8 +625,8 @@ impl<E: Element, G: Gradient> Kernel for FinishTile<'_, '_, E, G> {
         let (start, n) = (self.piece.place().start, self.piece.place().width);
         self.job.load_a::<S>(start, 0, self.piece, &mut a[..n]);
         self.job.g.copy_to::<S>(start, &mut g[..n]);
-        let (sum, tau) = (E::Compute::of(self.sum), self.job.tau.at(self.row));
-        row_gradient::<S, E::Compute, G>(a, g, n, sum, tau);
+        let tau = self.job.tau.at(self.row);
+        tile_gradient::<S, E::Compute, G>(a, g, n, self.sum, tau, self.job.formulas);
         push::<S, E>(self.piece, &a[..n]);
     }
 }
@@ -560,27 +653,12 @@ impl<E: Element, G: Gradient> Kernel for TauRow<'_, '_, E, G> {
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
             job.load_row::<S>(row * len + at, n, a, g);
-            sum += row_sum::<S, E::Compute>(
-                a,
-                g,
-                n,
-                #[inline(always)]
-                |a, g| G::term::<S, E::Compute>(a, g),
-            )
-            .f64();
+            sum += tile_term::<S, E::Compute, G>(a, g, n, job.formulas);
         }
-        let r = Vector::<S, E>::splat(E::Compute::of(sum));
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
             job.load_row::<S>(row * len + at, n, a, g);
-            second += row_sum::<S, E::Compute>(
-                a,
-                g,
-                n,
-                #[inline(always)]
-                |a, g| G::tau_term::<S, E::Compute>(a, g, r),
-            )
-            .f64();
+            second += tile_tau_term::<S, E::Compute, G>(a, g, n, sum, job.formulas);
         }
         let gradient = E::Compute::of(-second / job.tau.at(row));
         push::<S, E>(piece, &[gradient]);
@@ -611,8 +689,6 @@ impl<E: Element, G: Gradient> Kernel for Columns<'_, '_, E, G> {
         let slab = place.start / (place.lines * inner);
         let at = place.start % inner;
         let (width, stride) = (place.width, padded(place.width));
-        let lanes = Vector::<S, E>::LANES;
-        let zero = Vector::<S, E>::splat(E::Compute::default());
         for i in 0..width {
             buffers.inverse[i] = inverse(job.tau.at(slab * inner + at + i));
         }
@@ -620,63 +696,37 @@ impl<E: Element, G: Gradient> Kernel for Columns<'_, '_, E, G> {
         buffers.second[..stride].fill(E::Compute::default());
 
         let single = len <= LINES;
+        let Buffers {
+            a,
+            g,
+            sum,
+            inverse,
+            second,
+            ..
+        } = buffers;
         for first in (0..len).step_by(LINES) {
-            job.load_block::<S>(
-                (slab, first, at, width),
-                piece,
-                &mut buffers.a,
-                &mut buffers.g,
-            );
+            job.load_block::<S>((slab, first, at, width), piece, a, g);
             let n = LINES.min(len - first) * stride;
-            for j in (0..stride).step_by(lanes) {
-                let mut sum = zero;
-                let lines = buffers.a[..n].chunks_exact(stride);
-                for (a, g) in lines.zip(buffers.g[..n].chunks_exact(stride)) {
-                    sum =
-                        sum + G::term::<S, E::Compute>(Float::load(&a[j..]), Float::load(&g[j..]));
-                }
-                (Vector::<S, E>::load(&buffers.sum[j..]) + sum).store(&mut buffers.sum[j..]);
-            }
+            block_sums::<S, E::Compute, G>(&a[..n], &g[..n], sum, stride, job.formulas);
         }
         for first in (0..len).step_by(LINES) {
             if !single {
-                job.load_block::<S>(
-                    (slab, first, at, width),
-                    piece,
-                    &mut buffers.a,
-                    &mut buffers.g,
-                );
+                job.load_block::<S>((slab, first, at, width), piece, a, g);
             }
             let n = LINES.min(len - first) * stride;
-            for j in (0..stride).step_by(lanes) {
-                let r = Vector::<S, E>::load(&buffers.sum[j..]);
-                let inverse = Vector::<S, E>::load(&buffers.inverse[j..]);
-                let mut second = zero;
-                let lines = buffers.a[..n].chunks_exact_mut(stride);
-                for (a, g) in lines.zip(buffers.g[..n].chunks_exact(stride)) {
-                    let (x, g) = (Float::load(&a[j..]), Float::load(&g[j..]));
-                    if tau {
-                        second = second + G::tau_term::<S, E::Compute>(x, g, r);
-                    } else {
-                        (G::score::<S, E::Compute>(x, g, r) * inverse).store(&mut a[j..]);
-                    }
-                }
-                (Vector::<S, E>::load(&buffers.second[j..]) + second)
-                    .store(&mut buffers.second[j..]);
+            let g = &g[..n];
+            if tau {
+                let a = &a[..n];
+                block_tau::<S, E::Compute, G>(a, g, sum, inverse, second, stride, job.formulas);
+                continue;
             }
-            if !tau {
-                for line in buffers.a[..n].chunks_exact(stride) {
-                    push::<S, E>(piece, &line[..width]);
-                }
+            block_gradient::<S, E::Compute, G>(&mut a[..n], g, sum, inverse, stride, job.formulas);
+            for line in a[..n].chunks_exact(stride) {
+                push::<S, E>(piece, &line[..width]);
             }
         }
         if tau {
-            for j in (0..stride).step_by(lanes) {
-                let inverse = Vector::<S, E>::load(&buffers.inverse[j..]);
-                (-Vector::<S, E>::load(&buffers.second[j..]) * inverse)
-                    .store(&mut buffers.second[j..]);
-            }
-            push::<S, E>(piece, &buffers.second[..width]);
+            push::<S, E>(piece, &second[..width]);
         }
     }
 }

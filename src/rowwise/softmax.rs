@@ -6,13 +6,13 @@
 
 use super::scores::{Block, fill_block, flat_room};
 use super::source::{push, widen};
-use super::temperature::{Tau, inverse};
+use super::temperature::{RowTau, Tau, inverse};
 use super::{GRAIN, GRAIN_NOISE, LINES, Rows, Scores, TILE, padded};
-use crate::element::{Element, Vector};
+use crate::element::Element;
 use crate::math::{Real, scalar};
 use crate::output::{Piece, Split, fill, parallel, rework};
 use crate::rng::FILL_SLACK;
-use crate::simd::{Float, Kernel, Simd, dispatch};
+use crate::simd::{Float, Kernel, Simd, dispatch, outlined};
 
 /// What is written for each element.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,15 +78,17 @@ impl<E: Element, Z: Scores<E>> Job<'_, E, Z> {
             total: self.rows.elements(),
             size: per_block * len,
         };
-        let work = |buffer: &mut Vec<E::Compute>, i: usize, piece: &mut Piece<E>| {
+        let scratch = || (Self::scratch(), Vec::new());
+        let work = |(buffer, taus): &mut (Vec<_>, Vec<_>), i: usize, piece: &mut Piece<E>| {
             dispatch(ShortRows {
                 job: self,
                 first: i * per_block,
                 buffer,
+                taus,
                 piece,
             });
         };
-        fill(split, grain, Self::scratch, work).0
+        fill(split, grain, scratch, work).0
     }
 
     fn long_rows(&self, grain: usize) -> Vec<E> {
@@ -327,9 +329,8 @@ fn ln_sum<S: Simd>(sum: f64) -> f64 {
 
 /// Turns scores into the result in place.
 #[inline(always)]
-fn row_softmax<S: Simd, C: Real>(row: &mut [C], len: usize, tau: f64, form: Form) {
+fn row_softmax<S: Simd, C: Real>(row: &mut [C], len: usize, tau: f64, scale: C, form: Form) {
     let lanes = C::V::<S>::LANES;
-    let scale = C::exp_scale(tau);
     if form == Form::Softmax && len <= lanes {
         // A row that fits a vector never leaves its register.
         let mask = C::V::<S>::first(len);
@@ -360,6 +361,56 @@ fn row_softmax<S: Simd, C: Real>(row: &mut [C], len: usize, tau: f64, form: Form
     }
 }
 
+outlined! {
+    /// [`row_softmax`] of rows that follow each other.
+    fn rows_softmax['a, C: Real](
+        rows: &'a mut [C],
+        len: usize,
+        count: usize,
+        tau: RowTau<'a>,
+        form: Form,
+    ) -> () {
+        // One quotient for all rows of one temperature.
+        let fixed = C::exp_scale(tau.at(0));
+        for i in 0..count {
+            let scale = match tau {
+                RowTau::Fixed(_) => fixed,
+                RowTau::Each(_) => C::exp_scale(tau.at(i)),
+            };
+            row_softmax::<S, C>(&mut rows[i * len..], len, tau.at(i), scale, form);
+        }
+    }
+
+    /// The maximum of a tile and its sum relative to that.
+    fn tile_max_sum['a, C: Real](tile: &'a mut [C], n: usize, scale: C) -> (C, f64) {
+        let max = row_max::<S, C>(tile, n);
+        let sum = row_exp::<S, C, false>(tile, n, pivot(max), scale);
+        (max, sum.f64())
+    }
+
+    /// Turns a tile of scores into the result, given the maximum and the sum of its row.
+    fn finish_tile['a, C: Real](
+        tile: &'a mut [C],
+        n: usize,
+        tau: f64,
+        whole: (C, f64),
+        form: Form,
+    ) -> () {
+        let (max, sum) = whole;
+        match form {
+            Form::Softmax => {
+                let max = C::V::<S>::splat(max);
+                let scale = C::V::<S>::splat(C::exp_scale(tau));
+                let inverse = C::V::<S>::splat(C::of(1.0 / sum));
+                row_map::<S, C>(tile, n, #[inline(always)] |z| {
+                    C::exp_scaled::<S>((z - max) * scale) * inverse
+                });
+            }
+            Form::LogSoftmax => finish_log::<S, C>(tile, n, tau, max, sum),
+        }
+    }
+}
+
 #[inline(always)]
 fn finish_log<S: Simd, C: Real>(row: &mut [C], len: usize, tau: f64, max: C, sum: f64) {
     let (max, inverse) = (C::V::<S>::splat(max), C::V::<S>::splat(inverse::<C>(tau)));
@@ -378,6 +429,7 @@ struct ShortRows<'a, 'b, E: Element, Z> {
     job: &'a Job<'a, E, Z>,
     first: usize,
     buffer: &'a mut [E::Compute],
+    taus: &'a mut Vec<f64>,
     piece: &'a mut Piece<'b, E>,
 }
 
@@ -387,11 +439,11 @@ impl<E: Element, Z: Scores<E>> Kernel for ShortRows<'_, '_, E, Z> {
     fn run<S: Simd>(self) {
         let len = self.job.rows.len;
         let n = self.piece.place().width;
+        let count = n / len;
         let offset = self.job.scores.fill::<S>(self.first * len, n, self.buffer);
-        for (i, at) in (offset..offset + n).step_by(len).enumerate() {
-            let tau = self.job.tau.at(self.first + i);
-            row_softmax::<S, E::Compute>(&mut self.buffer[at..], len, tau, self.job.form);
-        }
+        let tau = self.job.tau.rows(self.first, count, self.taus);
+        let rows = &mut self.buffer[offset..];
+        rows_softmax::<S, E::Compute>(rows, len, count, tau, self.job.form);
         push::<S, E>(self.piece, &self.buffer[offset..offset + n]);
     }
 }
@@ -415,11 +467,8 @@ impl<E: Element, Z: Scores<E>> Kernel for TileStats<'_, '_, E, Z> {
         if let Some(piece) = self.keep {
             push::<S, E>(piece, &self.buffer[offset..offset + n]);
         }
-        let row = &mut self.buffer[offset..];
-        let max = row_max::<S, E::Compute>(row, n);
         let scale = E::Compute::exp_scale(self.job.tau.at(self.row));
-        let sum = row_exp::<S, E::Compute, false>(row, n, pivot(max), scale);
-        (max, sum.f64())
+        tile_max_sum::<S, E::Compute>(&mut self.buffer[offset..], n, scale)
     }
 }
 
@@ -476,23 +525,9 @@ impl<E: Element, Z: Scores<E>> Kernel for TileFinish<'_, '_, E, Z> {
             let start = self.row * len + self.at;
             self.job.scores.fill::<S>(start, n, self.buffer)
         };
-        let row = &mut self.buffer[offset..];
         let tau = self.job.tau.at(self.row);
-        let (max, sum) = self.whole;
-        match self.job.form {
-            Form::Softmax => {
-                let max = Vector::<S, E>::splat(max);
-                let scale = Vector::<S, E>::splat(E::Compute::exp_scale(tau));
-                let inverse = Vector::<S, E>::splat(E::Compute::of(1.0 / sum));
-                row_map::<S, E::Compute>(
-                    row,
-                    n,
-                    #[inline(always)]
-                    |z| E::Compute::exp_scaled::<S>((z - max) * scale) * inverse,
-                );
-            }
-            Form::LogSoftmax => finish_log::<S, E::Compute>(row, n, tau, max, sum),
-        }
+        let tile = &mut self.buffer[offset..];
+        finish_tile::<S, E::Compute>(tile, n, tau, self.whole, self.job.form);
         push::<S, E>(self.piece, &self.buffer[offset..offset + n]);
     }
 }
@@ -543,7 +578,6 @@ impl<E: Element, Z: Scores<E>> Kernel for ColumnTile<'_, '_, E, Z> {
         let slab = place.start / (rows.len * rows.inner);
         let at = place.start % rows.inner;
         let stride = padded(place.width);
-        let lanes = Vector::<S, E>::LANES;
         scratch.max[..stride].fill(E::Compute::NEG_INFINITY);
         scratch.sum[..stride].fill(E::Compute::default());
         for i in 0..place.width {
@@ -571,17 +605,14 @@ impl<E: Element, Z: Scores<E>> Kernel for ColumnTile<'_, '_, E, Z> {
                 &mut scratch.scores,
             );
             let scores = &mut scratch.scores[..block.lines * stride];
-            for j in (0..stride).step_by(lanes) {
-                column_stats::<S, E::Compute>(
-                    scores,
-                    stride,
-                    j,
-                    &mut scratch.max[j..],
-                    &mut scratch.sum[j..],
-                    &scratch.scale[j..],
-                    store,
-                );
-            }
+            block_stats::<S, E::Compute>(
+                scores,
+                stride,
+                &mut scratch.max,
+                &mut scratch.sum,
+                &scratch.scale,
+                store,
+            );
         }
         for first in (0..rows.len).step_by(LINES) {
             let block = block(first);
@@ -595,17 +626,14 @@ impl<E: Element, Z: Scores<E>> Kernel for ColumnTile<'_, '_, E, Z> {
                 );
             }
             let scores = &mut scratch.scores[..block.lines * stride];
-            for j in (0..stride).step_by(lanes) {
-                column_finish::<S, E::Compute>(
-                    scores,
-                    stride,
-                    j,
-                    (&scratch.max[j..], &scratch.sum[j..]),
-                    (&scratch.scale[j..], &scratch.inverse[j..]),
-                    job.form,
-                    store,
-                );
-            }
+            block_finish::<S, E::Compute>(
+                scores,
+                stride,
+                (&scratch.max, &scratch.sum),
+                (&scratch.scale, &scratch.inverse),
+                job.form,
+                store,
+            );
             for line in scores.chunks_exact(stride) {
                 push::<S, E>(piece, &line[..place.width]);
             }
@@ -618,6 +646,39 @@ impl<E: Element, Z: Scores<E>> Kernel for ColumnTile<'_, '_, E, Z> {
 fn pivot_lanes<S: Simd, C: Real>(max: C::V<S>) -> C::V<S> {
     let lowest = C::V::<S>::splat(C::NEG_INFINITY);
     Float::select(max.le(lowest), C::V::<S>::splat(C::default()), max)
+}
+
+outlined! {
+    /// Brings the running maxima and sums of columns up to date with a block; with `store` the exponentials replace it.
+    fn block_stats['a, C: Real](
+        scores: &'a mut [C],
+        stride: usize,
+        max: &'a mut [C],
+        sum: &'a mut [C],
+        scale: &'a [C],
+        store: bool,
+    ) -> () {
+        for j in (0..stride).step_by(C::V::<S>::LANES) {
+            let (max, sum) = (&mut max[j..], &mut sum[j..]);
+            column_stats::<S, C>(scores, stride, j, max, sum, &scale[j..], store);
+        }
+    }
+
+    /// Writes the results over a block's scores.
+    fn block_finish['a, C: Real](
+        scores: &'a mut [C],
+        stride: usize,
+        stats: (&'a [C], &'a [C]),
+        tau: (&'a [C], &'a [C]),
+        form: Form,
+        stored: bool,
+    ) -> () {
+        for j in (0..stride).step_by(C::V::<S>::LANES) {
+            let stats = (&stats.0[j..], &stats.1[j..]);
+            let tau = (&tau.0[j..], &tau.1[j..]);
+            column_finish::<S, C>(scores, stride, j, stats, tau, form, stored);
+        }
+    }
 }
 
 /// Brings the running maxima and sums of the columns from `j` on up to date with a block.

@@ -1,5 +1,6 @@
 use crate::element::{Element, Vector};
-use crate::simd::{Float, Simd};
+use crate::output::Piece;
+use crate::simd::{Float, Simd, outlined};
 use candle_core::{CpuStorage, Layout, Result, bail};
 
 /// Elements gathered at a time from a layout that is not contiguous.
@@ -54,8 +55,8 @@ impl<'a, E: Element> Source<'a, E> {
     }
 
     /// Calls `f` with elements `start .. start + n` in order, at most [`GATHER`] at a time, and their place among them.
-    #[inline(always)]
-    fn for_each_gathered(&self, start: usize, n: usize, mut f: impl FnMut(usize, &[E])) {
+    #[inline(never)]
+    fn for_each_gathered(&self, start: usize, n: usize, f: &mut dyn FnMut(usize, &[E])) {
         let mut buffer = [E::default(); GATHER];
         let (&(size, stride), outer) = self.dims.split_last().expect("a strided layout has dims");
         let (mut done, mut filled) = (0, 0);
@@ -102,14 +103,9 @@ impl<'a, E: Element> Source<'a, E> {
     pub(crate) fn copy_to<S: Simd>(&self, start: usize, dst: &mut [E::Compute]) {
         match self.slice(start, dst.len()) {
             Some(src) => widen::<S, E>(src, dst),
-            None => self.for_each_gathered(
-                start,
-                dst.len(),
-                #[inline(always)]
-                |at, src| {
-                    widen::<S, E>(src, &mut dst[at..at + src.len()]);
-                },
-            ),
+            None => self.for_each_gathered(start, dst.len(), &mut |at, src| {
+                widen::<S, E>(src, &mut dst[at..at + src.len()]);
+            }),
         }
     }
 
@@ -118,14 +114,9 @@ impl<'a, E: Element> Source<'a, E> {
     pub(crate) fn add_to<S: Simd>(&self, start: usize, dst: &mut [E::Compute]) {
         match self.slice(start, dst.len()) {
             Some(src) => add::<S, E>(src, dst),
-            None => self.for_each_gathered(
-                start,
-                dst.len(),
-                #[inline(always)]
-                |at, src| {
-                    add::<S, E>(src, &mut dst[at..at + src.len()]);
-                },
-            ),
+            None => self.for_each_gathered(start, dst.len(), &mut |at, src| {
+                add::<S, E>(src, &mut dst[at..at + src.len()]);
+            }),
         }
     }
 }
@@ -133,26 +124,36 @@ impl<'a, E: Element> Source<'a, E> {
 /// `dst = src` in the scalar that `E` is computed in.
 #[inline(always)]
 pub(crate) fn widen<S: Simd, E: Element>(src: &[E], dst: &mut [E::Compute]) {
-    if let Some(src) = E::as_compute(src) {
-        dst.copy_from_slice(src);
-    } else {
-        map_lanes::<S, E>(
-            src,
-            dst,
-            #[inline(always)]
-            |x, _| x,
-        );
+    match E::as_compute(src) {
+        Some(src) => dst.copy_from_slice(src),
+        None => convert::<S, E>(src, dst),
     }
 }
 
-#[inline(always)]
-fn add<S: Simd, E: Element>(src: &[E], dst: &mut [E::Compute]) {
-    map_lanes::<S, E>(
-        src,
-        dst,
-        #[inline(always)]
-        |x, y| x + y,
-    );
+outlined! {
+    fn convert['a, E: Element](src: &'a [E], dst: &'a mut [E::Compute]) -> () {
+        map_lanes::<S, E>(src, dst, #[inline(always)] |x, _| x);
+    }
+
+    fn add['a, E: Element](src: &'a [E], dst: &'a mut [E::Compute]) -> () {
+        map_lanes::<S, E>(src, dst, #[inline(always)] |x, y| x + y);
+    }
+
+    /// `dst = src`, rounded.
+    fn narrow['a, E: Element](src: &'a [E::Compute], dst: &'a mut [E]) -> () {
+        let lanes = Vector::<S, E>::LANES;
+        let full = src.len() / lanes * lanes;
+        for (src, dst) in src.chunks_exact(lanes).zip(dst.chunks_exact_mut(lanes)) {
+            E::store::<S>(Float::load(src), dst);
+        }
+        if full < src.len() {
+            let mut x = [E::Compute::default(); 16];
+            let mut y = [E::default(); 16];
+            x[..src.len() - full].copy_from_slice(&src[full..]);
+            E::store::<S>(Float::load(&x), &mut y);
+            dst[full..].copy_from_slice(&y[..src.len() - full]);
+        }
+    }
 }
 
 /// `dst = f(src, dst)`, a vector at a time; the last one through a copy.
@@ -181,23 +182,14 @@ fn map_lanes<S: Simd, E: Element>(
 
 /// Pushes `src`, rounded to `E`.
 #[inline(always)]
-pub(crate) fn push<S: Simd, E: Element>(piece: &mut crate::output::Piece<E>, src: &[E::Compute]) {
+pub(crate) fn push<S: Simd, E: Element>(piece: &mut Piece<E>, src: &[E::Compute]) {
     if let Some(src) = E::as_elements(src) {
         piece.push(src);
         return;
     }
     let mut rounded = [E::default(); GATHER];
-    let lanes = Vector::<S, E>::LANES;
     for src in src.chunks(GATHER) {
-        let mut padded = [E::Compute::default(); 16];
-        let full = src.len() / lanes * lanes;
-        for (src, dst) in src.chunks_exact(lanes).zip(rounded.chunks_exact_mut(lanes)) {
-            E::store::<S>(Float::load(src), dst);
-        }
-        if full < src.len() {
-            padded[..src.len() - full].copy_from_slice(&src[full..]);
-            E::store::<S>(Float::load(&padded), &mut rounded[full..]);
-        }
+        narrow::<S, E>(src, &mut rounded[..src.len()]);
         piece.push(&rounded[..src.len()]);
     }
 }

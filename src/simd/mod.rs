@@ -91,6 +91,10 @@ pub(crate) trait Simd: Copy + 'static {
     type U32: Bits<Scalar = u32>;
     type U64: Bits<Scalar = u64>;
 
+    /// Runs a kernel as a function of its own for this instruction set, not inlined: what several kernels share is then
+    /// compiled once.
+    fn call<K: Kernel>(kernel: K) -> K::Output;
+
     /// Unsigned lanes to the nearest `f32`.
     fn f32_from_u32(x: Self::U32) -> Self::F32;
     /// Lanes read as `i32`, to the nearest `f32`.
@@ -122,6 +126,37 @@ pub(crate) trait Kernel {
     type Output;
     fn run<S: Simd>(self) -> Self::Output;
 }
+
+/// Defines `fn name::<S, ...>(...)` whose body is compiled once for each instruction set and called from kernels, through
+/// [`Simd::call`]. Lifetimes and generics go in brackets; the body sees `S`.
+macro_rules! outlined {
+    ($(
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident[$life:lifetime $(, $g:ident: $bound:path)*](
+            $($arg:ident: $type:ty),* $(,)?
+        ) -> $ret:ty $body:block
+    )*) => {$(
+        $(#[$meta])*
+        #[inline(always)]
+        #[allow(clippy::too_many_arguments, reason = "the arguments of an inner loop")]
+        $vis fn $name<$life, S: $crate::simd::Simd $(, $g: $bound)*>($($arg: $type),*) -> $ret {
+            struct Outlined<$life $(, $g: $bound)*> {
+                $($arg: $type,)*
+                marker: std::marker::PhantomData<&$life ($($g,)*)>,
+            }
+            impl<$life $(, $g: $bound)*> $crate::simd::Kernel for Outlined<$life $(, $g)*> {
+                type Output = $ret;
+                #[inline(always)]
+                fn run<S: $crate::simd::Simd>(self) -> $ret {
+                    let Self { $($arg,)* marker: _ } = self;
+                    $body
+                }
+            }
+            S::call(Outlined::<$($g),*> { $($arg,)* marker: std::marker::PhantomData })
+        }
+    )*};
+}
+pub(crate) use outlined;
 
 /// An instruction set that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +233,7 @@ pub(crate) fn force(level: Level) -> bool {
 #[inline]
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     match level() {
-        Level::Portable => kernel.run::<portable::Portable>(),
+        Level::Portable => portable::Portable::call(kernel),
         // SAFETY: `LEVEL` only ever holds a level that `Level::available` listed, that is, one whose target features
         // this processor was seen to have.
         #[cfg(target_arch = "x86_64")]

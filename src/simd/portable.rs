@@ -1,6 +1,6 @@
 //! Lane arrays in plain Rust, for every architecture; the compiler vectorises what it can.
 
-use super::{Bits, Float, Mask, Simd};
+use super::{Bits, Float, Kernel, Mask, Simd};
 use half::f16;
 use std::array::from_fn;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -248,6 +248,10 @@ impl Simd for Portable {
     type U32 = Lanes<u32, 16>;
     type U64 = Lanes<u64, 8>;
 
+    #[inline(never)]
+    fn call<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Self>()
+    }
     #[inline(always)]
     fn f32_from_u32(x: Self::U32) -> Self::F32 {
         Lanes(x.0.map(|x| x as f32))

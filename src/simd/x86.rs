@@ -31,6 +31,7 @@ pub(super) fn has_avx512() -> bool {
 
 /// # Safety
 /// The processor has the features listed.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
@@ -38,6 +39,7 @@ pub(super) unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
 
 /// # Safety
 /// The processor has the features listed.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx512>()
@@ -293,6 +295,11 @@ impl Simd for Avx512 {
     type F64 = F64x8;
     type U32 = U32x16;
     type U64 = U64x8;
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: only a kernel that runs on this instruction set comes here, after `dispatch` has seen its features.
+        unsafe { run_avx512(kernel) }
+    }
     methods! {
         fn f32_from_u32(x: U32x16) -> F32x16 { F32x16(_mm512_cvtepu32_ps(x.0)) }
         fn f32_from_i32(x: U32x16) -> F32x16 { F32x16(_mm512_cvtepi32_ps(x.0)) }
@@ -687,6 +694,11 @@ impl Simd for Avx2 {
     type F64 = F64x4x2;
     type U32 = U32x8x2;
     type U64 = U64x4x2;
+    #[inline(always)]
+    fn call<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: only a kernel that runs on this instruction set comes here, after `dispatch` has seen its features.
+        unsafe { run_avx2(kernel) }
+    }
     methods! {
         fn f32_from_u32(x: U32x8x2) -> F32x8x2 { F32x8x2([f32_from_words(x.0[0]), f32_from_words(x.0[1])]) }
         fn f32_from_i32(x: U32x8x2) -> F32x8x2 {

@@ -437,7 +437,7 @@ where
             if slot == 0 {
                 // Element 2 row, of block row / 2, begins a group: `first` is a multiple of the group's rows.
                 for (words, stream) in words.iter_mut().zip([stream, stream.second()]) {
-                    let (a, b) = stream.eight_blocks::<S>(row as u64 / 2);
+                    let (a, b) = stream.blocks::<S>(row as u64 / 2);
                     a.store(&mut words[..LANES_F32]);
                     b.store(&mut words[LANES_F32..]);
                 }

@@ -65,7 +65,7 @@ pub(super) fn elementwise<E: Element, F: Formula>(
     noise: Option<Stream>,
 ) -> Vec<E> {
     /// Elements at a time: three buffers of f32 in the first-level cache.
-    const BLOCK: usize = TILE / 4;
+    const BLOCK: usize = TILE / 2;
     let split = Split::Runs {
         total: n,
         size: BLOCK,

@@ -1,6 +1,6 @@
 //! From words to uniforms on the open interval, Gumbel and normal variates.
 
-use super::Stream;
+use super::{GROUP, Stream};
 use crate::math::Real;
 use crate::simd::{Bits, Float, Mask, Simd, outlined};
 
@@ -94,25 +94,26 @@ impl Noise for Normal {
 
 /// The scalar type as [`fill`] needs it.
 pub(crate) trait NoiseReal: Real {
-    /// The 32 variates of eight blocks from `first` on.
-    fn eight_blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [Self]);
+    /// The variates of as many blocks as `S` has 64-bit lanes, from `first` on.
+    fn blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [Self]);
 }
 
 impl NoiseReal for f32 {
     #[inline(always)]
-    fn eight_blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [f32]) {
-        let (out_a, out_b) = out[..32].split_at_mut(16);
-        let (a, b) = stream.eight_blocks::<S>(first);
+    fn blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [f32]) {
+        let lanes = S::F32::LANES;
+        let (out_a, out_b) = out[..2 * lanes].split_at_mut(lanes);
+        let (a, b) = stream.blocks::<S>(first);
         if N::REFINES {
             let limit = S::F32::splat(REFINED_BELOW);
             let small = S::f32_from_u32(a)
                 .lt(limit)
                 .or(S::f32_from_u32(b).lt(limit));
             if small.any() {
-                let mut words = [0; 32];
+                let mut words = [0; GROUP];
                 second_words(stream, first, &mut words);
-                N::f32::<S, true>(a, S::U32::load(&words[..16])).store(out_a);
-                N::f32::<S, true>(b, S::U32::load(&words[16..])).store(out_b);
+                N::f32::<S, true>(a, S::U32::load(&words)).store(out_a);
+                N::f32::<S, true>(b, S::U32::load(&words[lanes..])).store(out_b);
                 return;
             }
         }
@@ -121,10 +122,10 @@ impl NoiseReal for f32 {
     }
 }
 
-/// One group in half a million comes here: kept out of the loop.
+/// One group in a quarter of a million comes here: kept out of the loop.
 #[cold]
 #[inline(never)]
-fn second_words(stream: &Stream, first: u64, out: &mut [u32; 32]) {
+fn second_words(stream: &Stream, first: u64, out: &mut [u32; GROUP]) {
     let second = stream.second();
     for (i, words) in out.chunks_exact_mut(4).enumerate() {
         words.copy_from_slice(&second.block(first.wrapping_add(i as u64)));
@@ -133,21 +134,26 @@ fn second_words(stream: &Stream, first: u64, out: &mut [u32; 32]) {
 
 impl NoiseReal for f64 {
     #[inline(always)]
-    fn eight_blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [f64]) {
-        let (a, b) = stream.eight_blocks::<S>(first);
-        let (a2, b2) = stream.second().eight_blocks::<S>(first);
+    fn blocks<S: Simd, N: Noise>(stream: &Stream, first: u64, out: &mut [f64]) {
+        let lanes = S::F64::LANES;
+        let (a, b) = stream.blocks::<S>(first);
+        let (a2, b2) = stream.second().blocks::<S>(first);
         let words = [S::f64_from_u32(a), S::f64_from_u32(b)];
         let seconds = [S::f64_from_u32(a2), S::f64_from_u32(b2)];
-        for ((out, w), s) in out[..32].chunks_exact_mut(16).zip(words).zip(seconds) {
-            N::f64::<S>(w.0, s.0).store(&mut out[..8]);
-            N::f64::<S>(w.1, s.1).store(&mut out[8..]);
+        for ((out, w), s) in out[..4 * lanes]
+            .chunks_exact_mut(2 * lanes)
+            .zip(words)
+            .zip(seconds)
+        {
+            N::f64::<S>(w.0, s.0).store(out);
+            N::f64::<S>(w.1, s.1).store(&mut out[lanes..]);
         }
     }
 }
 
 outlined! {
     /// Writes the variates of elements `start .. start + n` to `out[offset .. offset + n]` and returns `offset`, which is
-    /// below 4: whole groups of 32 from the block that holds `start`. `out` has room for `n + FILL_SLACK`.
+    /// below 4: whole groups of blocks from the one that holds `start`. `out` has room for `n + FILL_SLACK`.
     pub(crate) fn fill['a, C: NoiseReal, N: Noise](
         stream: &'a Stream,
         start: u64,
@@ -155,10 +161,11 @@ outlined! {
         out: &'a mut [C],
     ) -> usize {
         let offset = (start % 4) as usize;
-        let groups = (offset + n).div_ceil(32);
-        debug_assert!(out.len() / 32 >= groups);
-        for (group, out) in out.chunks_exact_mut(32).take(groups).enumerate() {
-            C::eight_blocks::<S, N>(stream, start / 4 + 8 * group as u64, out);
+        let group = 4 * <<S::Wide as Simd>::U64 as Bits>::LANES;
+        let groups = (offset + n).div_ceil(group);
+        debug_assert!(out.len() / group >= groups);
+        for (i, out) in out.chunks_exact_mut(group).take(groups).enumerate() {
+            C::blocks::<S::Wide, N>(stream, start / 4 + (i * group / 4) as u64, out);
         }
         offset
     }

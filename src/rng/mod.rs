@@ -11,6 +11,8 @@ pub use philox::Philox4x32;
 pub(crate) use philox::Stream;
 pub(crate) use race::{Race, RaceReal, RaceScratch};
 
-/// Elements by which [`fill`] may overshoot the range asked for: the three before it in its first block, and the rest
-/// of the last group of eight blocks.
-pub(crate) const FILL_SLACK: usize = 64;
+/// The most elements that [`fill`] draws at a time.
+pub(crate) const GROUP: usize = 64;
+/// Elements by which [`fill`] may overshoot the range asked for: the three before it in its first block, and the rest of
+/// its last group.
+pub(crate) const FILL_SLACK: usize = 2 * GROUP;

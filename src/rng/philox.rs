@@ -182,12 +182,12 @@ impl Stream {
         )
     }
 
-    /// The words of eight blocks from `first` on, in the order of their elements.
+    /// The words of as many blocks as `S` has 64-bit lanes, from `first` on, in the order of their elements.
     ///
-    /// The four words of a block live in the low halves of 64-bit lanes. The high halves hold what the shifts and the
-    /// products left there; neither the multiplication nor the interleaving reads them, so nothing is masked.
+    /// The four words of a block live in the low halves of 64-bit lanes. The high halves hold what the shuffles
+    /// and the products left there; neither the multiplication nor the interleaving reads them, so nothing is masked.
     #[inline(always)]
-    pub(crate) fn eight_blocks<S: Simd>(&self, first: u64) -> (S::U32, S::U32) {
+    pub(crate) fn blocks<S: Simd>(&self, first: u64) -> (S::U32, S::U32) {
         let lanes = S::U64::load(&BLOCK_OF_LANE);
         let multiplier = MULTIPLIER.map(|m| S::U64::splat(u64::from(m)));
         let mut c0 = S::U64::splat(first).add(lanes);
@@ -197,8 +197,8 @@ impl Stream {
         for [k0, k1] in schedule(self.key) {
             let p0 = S::mul_low32(c0, multiplier[0]);
             let p1 = S::mul_low32(c2, multiplier[1]);
-            c0 = p1.shr::<32>().xor(c1).xor(S::U64::splat(u64::from(k0)));
-            c2 = p0.shr::<32>().xor(c3).xor(S::U64::splat(u64::from(k1)));
+            c0 = S::high32(p1).xor(c1).xor(S::U64::splat(u64::from(k0)));
+            c2 = S::high32(p0).xor(c3).xor(S::U64::splat(u64::from(k1)));
             c1 = p1;
             c3 = p0;
         }

@@ -138,12 +138,13 @@ impl RaceReal for f32 {
     ) {
         const LANES: usize = 16;
         let offset = start % 4;
-        let groups = (offset + n).div_ceil(2 * LANES);
+        let group = 4 * <<S::Wide as Simd>::U64 as Bits>::LANES;
+        let groups = (offset + n).div_ceil(group);
         let words = &mut scratch.words;
-        for (group, out) in words.chunks_exact_mut(2 * LANES).take(groups).enumerate() {
-            let (a, b) = stream.eight_blocks::<S>((start / 4 + 8 * group) as u64);
+        for (i, out) in words.chunks_exact_mut(group).take(groups).enumerate() {
+            let (a, b) = stream.blocks::<S::Wide>((start / 4 + i * group / 4) as u64);
             a.store(out);
-            b.store(&mut out[LANES..]);
+            b.store(&mut out[group / 2..]);
         }
         // log2 x >= (bits(x) 2^-23 - 127), so -ln(w 2^-32) <= ln 2 (159 - bits(w) 2^-23); and a thousandth for rounding.
         let slope = S::F32::splat(-std::f32::consts::LN_2 / 8_388_608.0);

@@ -188,9 +188,6 @@ struct Buffers<E: Element> {
     taus: Vec<f64>,
 }
 
-/// Half a tile of each operand, so that both stay in the first-level cache.
-const HALF: usize = TILE / 2;
-
 impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
     fn new(a: Option<&'a Source<E>>, g: &'a Source<E>, tau: &'a Tau<E>, rows: Rows) -> Self {
         Self {
@@ -216,7 +213,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
                 taus: Vec::new(),
             }
         } else {
-            let n = self.rows.len.clamp(HALF, TILE) + LANES_F32;
+            let n = TILE + LANES_F32;
             Buffers {
                 a: zeros(n),
                 g: zeros(n),
@@ -247,7 +244,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
     }
 
     fn rows_per_piece(&self) -> usize {
-        (HALF / self.rows.len).max(1)
+        (TILE / self.rows.len).max(1)
     }
 
     /// Whether long rows are so few that their tiles are shared out.

@@ -19,9 +19,9 @@ pub(crate) use temperature::Tau;
 
 use candle_core::Shape;
 
-/// Elements of a row that are worked on at a time: 32 KiB of f32. Longer rows go through in tiles of this size, whatever
+/// Elements of a row that are worked on at a time: two buffers of 16 KiB in f32. Longer rows go through in tiles of this size, whatever
 /// the number of threads, so that the order of their sums does not depend on it.
-pub(crate) const TILE: usize = 8192;
+pub(crate) const TILE: usize = 4096;
 /// Lines of a column tile that are worked on at a time, fixed for the same reason.
 pub(crate) const LINES: usize = 256;
 /// Elements of a column tile that are worked on at a time, at most.

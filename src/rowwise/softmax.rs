@@ -78,16 +78,18 @@ impl<E: Element, Z: Scores<E>> Job<'_, E, Z> {
             total: self.rows.elements(),
             size: per_block * len,
         };
-        let scratch = || (Self::scratch(), Vec::new());
-        let work = |(buffer, taus): &mut (Vec<_>, Vec<_>), i: usize, piece: &mut Piece<E>| {
-            dispatch(ShortRows {
-                job: self,
-                first: i * per_block,
-                buffer,
-                taus,
-                piece,
-            });
-        };
+        let scratch = || (Self::scratch(), Self::scratch(), Vec::new());
+        let work =
+            |(buffer, out, taus): &mut (Vec<_>, Vec<_>, Vec<_>), i: usize, piece: &mut Piece<E>| {
+                dispatch(ShortRows {
+                    job: self,
+                    first: i * per_block,
+                    buffer,
+                    out,
+                    taus,
+                    piece,
+                });
+            };
         fill(split, grain, scratch, work).0
     }
 
@@ -267,34 +269,61 @@ fn pivot<C: Real>(max: C) -> C {
     }
 }
 
-/// The sum of `exp((x - max) / tau)`; with `STORE` the exponentials replace the elements.
+/// The sum of `exp((x - max) / tau)` over the first `len` elements.
 #[inline(always)]
-fn row_exp<S: Simd, C: Real, const STORE: bool>(row: &mut [C], len: usize, max: C, scale: C) -> C {
+fn row_sum<S: Simd, C: Real>(src: &[C], len: usize, max: C, scale: C) -> C {
+    exp_pass::<S, C>(
+        src,
+        len,
+        max,
+        scale,
+        #[inline(always)]
+        |_, _| {},
+    )
+}
+
+/// The same; the exponentials go to `dst`, and past them what is left of the last vector.
+#[inline(always)]
+fn row_exp<S: Simd, C: Real>(src: &[C], dst: &mut [C], len: usize, max: C, scale: C) -> C {
+    exp_pass::<S, C>(
+        src,
+        len,
+        max,
+        scale,
+        #[inline(always)]
+        |at, e| e.store(&mut dst[at..]),
+    )
+}
+
+#[inline(always)]
+fn exp_pass<S: Simd, C: Real>(
+    src: &[C],
+    len: usize,
+    max: C,
+    scale: C,
+    mut each: impl FnMut(usize, C::V<S>),
+) -> C {
     /// Vectors summed in one chain; the chains' sums are summed again, which keeps the error of long rows down.
     const CHAIN: usize = 64;
     let lanes = C::V::<S>::LANES;
     let (max, scale) = (C::V::<S>::splat(max), C::V::<S>::splat(scale));
-    let mut total = C::V::<S>::splat(C::default());
+    let zero = C::V::<S>::splat(C::default());
+    let mut total = zero;
     let full = len / lanes * lanes;
-    for chain in row[..full].chunks_mut(CHAIN * lanes) {
-        let mut sum = C::V::<S>::splat(C::default());
-        for x in chain.chunks_exact_mut(lanes) {
-            let e = C::exp_scaled::<S>((C::V::<S>::load(x) - max) * scale);
-            if STORE {
-                e.store(x);
-            }
+    for chain in (0..full).step_by(CHAIN * lanes) {
+        let mut sum = zero;
+        for at in (chain..full.min(chain + CHAIN * lanes)).step_by(lanes) {
+            let e = C::exp_scaled::<S>((C::V::<S>::load(&src[at..]) - max) * scale);
+            each(at, e);
             sum = sum + e;
         }
         total = total + sum;
     }
     if full < len {
-        let mask = C::V::<S>::first(len - full);
-        let x = C::V::<S>::load(&row[full..]);
-        let e = C::exp_scaled::<S>((x - max) * scale);
-        if STORE {
-            Float::select(mask, e, x).store(&mut row[full..]);
-        }
-        total = total + Float::select(mask, e, C::V::<S>::splat(C::default()));
+        let e = C::exp_scaled::<S>((C::V::<S>::load(&src[full..]) - max) * scale);
+        let e = Float::select(C::V::<S>::first(len - full), e, zero);
+        each(full, e);
+        total = total + e;
     }
     total.reduce_add()
 }
@@ -327,36 +356,46 @@ fn ln_sum<S: Simd>(sum: f64) -> f64 {
     }
 }
 
-/// Turns scores into the result in place.
+/// The softmax of the first `len` elements of `src`, to `dst`; past them goes what is left of the last vector.
+///
+/// Two buffers, so that the next row's first load does not wait for this row's last store, which overlaps it.
 #[inline(always)]
-fn row_softmax<S: Simd, C: Real>(row: &mut [C], len: usize, tau: f64, scale: C, form: Form) {
+fn row_softmax<S: Simd, C: Real>(
+    src: &[C],
+    dst: &mut [C],
+    len: usize,
+    tau: f64,
+    scale: C,
+    form: Form,
+) {
     let lanes = C::V::<S>::LANES;
     if form == Form::Softmax && len <= lanes {
         // A row that fits a vector never leaves its register.
-        let mask = C::V::<S>::first(len);
-        let x = C::V::<S>::load(row);
-        let z = Float::select(mask, x, C::V::<S>::splat(C::NEG_INFINITY));
+        let lowest = C::V::<S>::splat(C::NEG_INFINITY);
+        let z = Float::select(C::V::<S>::first(len), C::V::<S>::load(src), lowest);
         let max = C::V::<S>::splat(pivot(z.reduce_max()));
         let e = C::exp_scaled::<S>((z - max) * C::V::<S>::splat(scale));
-        let y = e * C::V::<S>::splat(C::of(1.0 / e.reduce_add().f64()));
-        Float::select(mask, y, x).store(row);
+        let inverse = C::of(1.0 / e.reduce_add().f64());
+        (e * C::V::<S>::splat(inverse)).store(dst);
         return;
     }
-    let max = pivot(row_max::<S, C>(row, len));
+    let max = pivot(row_max::<S, C>(src, len));
     match form {
         Form::Softmax => {
-            let sum = row_exp::<S, C, true>(row, len, max, scale);
+            let sum = row_exp::<S, C>(src, dst, len, max, scale);
             let inverse = C::V::<S>::splat(C::of(1.0 / sum.f64()));
-            row_map::<S, C>(
-                row,
-                len,
-                #[inline(always)]
-                |e| e * inverse,
-            );
+            for at in (0..len).step_by(lanes) {
+                (C::V::<S>::load(&dst[at..]) * inverse).store(&mut dst[at..]);
+            }
         }
         Form::LogSoftmax => {
-            let sum = row_exp::<S, C, false>(row, len, max, scale).f64();
-            finish_log::<S, C>(row, len, tau, max, sum);
+            let sum = row_sum::<S, C>(src, len, max, scale).f64();
+            let (max, inverse) = (C::V::<S>::splat(max), C::V::<S>::splat(inverse::<C>(tau)));
+            let ln_sum = C::V::<S>::splat(C::of(ln_sum::<S>(sum)));
+            for at in (0..len).step_by(lanes) {
+                let z = C::V::<S>::load(&src[at..]);
+                ((z - max) * inverse - ln_sum).store(&mut dst[at..]);
+            }
         }
     }
 }
@@ -364,7 +403,8 @@ fn row_softmax<S: Simd, C: Real>(row: &mut [C], len: usize, tau: f64, scale: C, 
 outlined! {
     /// [`row_softmax`] of rows that follow each other.
     fn rows_softmax['a, C: Real](
-        rows: &'a mut [C],
+        src: &'a [C],
+        dst: &'a mut [C],
         len: usize,
         count: usize,
         tau: RowTau<'a>,
@@ -377,14 +417,15 @@ outlined! {
                 RowTau::Fixed(_) => fixed,
                 RowTau::Each(_) => C::exp_scale(tau.at(i)),
             };
-            row_softmax::<S, C>(&mut rows[i * len..], len, tau.at(i), scale, form);
+            let (src, dst) = (&src[i * len..], &mut dst[i * len..]);
+            row_softmax::<S, C>(src, dst, len, tau.at(i), scale, form);
         }
     }
 
     /// The maximum of a tile and its sum relative to that.
-    fn tile_max_sum['a, C: Real](tile: &'a mut [C], n: usize, scale: C) -> (C, f64) {
+    fn tile_max_sum['a, C: Real](tile: &'a [C], n: usize, scale: C) -> (C, f64) {
         let max = row_max::<S, C>(tile, n);
-        let sum = row_exp::<S, C, false>(tile, n, pivot(max), scale);
+        let sum = row_sum::<S, C>(tile, n, pivot(max), scale);
         (max, sum.f64())
     }
 
@@ -429,6 +470,7 @@ struct ShortRows<'a, 'b, E: Element, Z> {
     job: &'a Job<'a, E, Z>,
     first: usize,
     buffer: &'a mut [E::Compute],
+    out: &'a mut [E::Compute],
     taus: &'a mut Vec<f64>,
     piece: &'a mut Piece<'b, E>,
 }
@@ -442,9 +484,9 @@ impl<E: Element, Z: Scores<E>> Kernel for ShortRows<'_, '_, E, Z> {
         let count = n / len;
         let offset = self.job.scores.fill::<S>(self.first * len, n, self.buffer);
         let tau = self.job.tau.rows(self.first, count, self.taus);
-        let rows = &mut self.buffer[offset..];
-        rows_softmax::<S, E::Compute>(rows, len, count, tau, self.job.form);
-        push::<S, E>(self.piece, &self.buffer[offset..offset + n]);
+        let src = &self.buffer[offset..];
+        rows_softmax::<S, E::Compute>(src, self.out, len, count, tau, self.job.form);
+        push::<S, E>(self.piece, &self.out[..n]);
     }
 }
 
@@ -468,7 +510,7 @@ impl<E: Element, Z: Scores<E>> Kernel for TileStats<'_, '_, E, Z> {
             push::<S, E>(piece, &self.buffer[offset..offset + n]);
         }
         let scale = E::Compute::exp_scale(self.job.tau.at(self.row));
-        tile_max_sum::<S, E::Compute>(&mut self.buffer[offset..], n, scale)
+        tile_max_sum::<S, E::Compute>(&self.buffer[offset..], n, scale)
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! [`dispatch`] is the only place that instantiates a kernel for an instruction set.
 
+mod double;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -27,6 +28,7 @@ pub(crate) trait Mask: Copy {
 /// Unsigned integer lanes, wrapping.
 pub(crate) trait Bits: Copy {
     type Scalar: Copy;
+    const LANES: usize;
     fn splat(x: Self::Scalar) -> Self;
     /// The first lanes of `src`; panics when it is shorter than a vector.
     fn load(src: &[Self::Scalar]) -> Self;
@@ -90,6 +92,8 @@ pub(crate) trait Simd: Copy + 'static {
     type F64: Float<Scalar = f64, Bits = Self::U64>;
     type U32: Bits<Scalar = u32>;
     type U64: Bits<Scalar = u64>;
+    /// As many lanes as long chains of operations want: itself, or two of its vectors in step.
+    type Wide: Simd;
 
     /// Runs a kernel as a function of its own for this instruction set, not inlined: what several kernels share is then
     /// compiled once.
@@ -105,7 +109,9 @@ pub(crate) trait Simd: Copy + 'static {
     fn f64_from_u32(x: Self::U32) -> (Self::F64, Self::F64);
     /// The product of the low 32 bits of the lanes.
     fn mul_low32(a: Self::U64, b: Self::U64) -> Self::U64;
-    /// The low halves of four words of eight Philox blocks, in the order of their elements, where lane `l` of the
+    /// The high halves of the lanes, in their low halves; the high halves of the result are not specified.
+    fn high32(x: Self::U64) -> Self::U64;
+    /// The low halves of four words of Philox blocks, one block a lane, in the order of their elements, where lane `l` of the
     /// arguments belongs to block [`BLOCK_OF_LANE`]`[l]`.
     fn interleave(c: [Self::U64; 4]) -> (Self::U32, Self::U32);
 
@@ -118,7 +124,7 @@ pub(crate) trait Simd: Copy + 'static {
 }
 
 /// Which block each lane carries, so that [`Simd::interleave`] needs no shuffle across 128-bit halves.
-pub(crate) const BLOCK_OF_LANE: [u64; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
+pub(crate) const BLOCK_OF_LANE: [u64; 16] = [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15];
 
 /// A piece of work that [`dispatch`] runs on the best instruction set. Implementations mark `run`, and every generic
 /// function that it calls, `#[inline(always)]`: only what is inlined is compiled for that instruction set.

@@ -33,6 +33,7 @@ macro_rules! bits {
     ($t:ty, $n:literal) => {
         impl Bits for Lanes<$t, $n> {
             type Scalar = $t;
+            const LANES: usize = $n;
             #[inline(always)]
             fn splat(x: $t) -> Self {
                 Self([x; $n])
@@ -247,6 +248,7 @@ impl Simd for Portable {
     type F64 = Lanes<f64, 8>;
     type U32 = Lanes<u32, 16>;
     type U64 = Lanes<u64, 8>;
+    type Wide = Self;
 
     #[inline(never)]
     fn call<K: Kernel>(kernel: K) -> K::Output {
@@ -276,6 +278,10 @@ impl Simd for Portable {
         Lanes(from_fn(|i| {
             u64::from(a.0[i] as u32) * u64::from(b.0[i] as u32)
         }))
+    }
+    #[inline(always)]
+    fn high32(x: Self::U64) -> Self::U64 {
+        x.shr::<32>()
     }
     #[inline(always)]
     fn interleave(c: [Self::U64; 4]) -> (Self::U32, Self::U32) {

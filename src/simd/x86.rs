@@ -118,6 +118,7 @@ macro_rules! bits512 {
     ($type:ident, $t:ty, $i:ty, $n:literal, $set1:ident, $add:ident, $sub:ident, $slli:ident, $srli:ident) => {
         impl Bits for $type {
             type Scalar = $t;
+            const LANES: usize = $n;
             #[inline(always)]
             fn load(src: &[$t]) -> Self {
                 let src = &src[..$n];
@@ -295,6 +296,7 @@ impl Simd for Avx512 {
     type F64 = F64x8;
     type U32 = U32x16;
     type U64 = U64x8;
+    type Wide = super::double::Double<Self>;
     #[inline(always)]
     fn call<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: only a kernel that runs on this instruction set comes here, after `dispatch` has seen its features.
@@ -309,6 +311,8 @@ impl Simd for Avx512 {
             F64x8(_mm512_cvtepu32_pd(_mm512_extracti64x4_epi64::<1>(x.0))),
         ) }
         fn mul_low32(a: U64x8, b: U64x8) -> U64x8 { U64x8(_mm512_mul_epu32(a.0, b.0)) }
+        // A shuffle, where a shift would compete with the products for one port.
+        fn high32(x: U64x8) -> U64x8 { U64x8(_mm512_shuffle_epi32::<0xF5>(x.0)) }
         fn interleave(c: [U64x8; 4]) -> (U32x16, U32x16) { {
             let low = _mm512_mask_blend_epi32(0xAAAA, c[0].0, _mm512_slli_epi64::<32>(c[1].0));
             let high = _mm512_mask_blend_epi32(0xAAAA, c[2].0, _mm512_slli_epi64::<32>(c[3].0));
@@ -420,6 +424,7 @@ macro_rules! bits256 {
     ($type:ident, $t:ty, $i:ty, $n:literal, $set1:ident, $add:ident, $sub:ident, $slli:ident, $srli:ident) => {
         impl Bits for $type {
             type Scalar = $t;
+            const LANES: usize = $n;
             #[inline(always)]
             fn load(src: &[$t]) -> Self {
                 let (a, b) = src[..$n].split_at($n / 2);
@@ -694,6 +699,8 @@ impl Simd for Avx2 {
     type F64 = F64x4x2;
     type U32 = U32x8x2;
     type U64 = U64x4x2;
+    // Its vectors are two registers each already, and there are sixteen.
+    type Wide = Self;
     #[inline(always)]
     fn call<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: only a kernel that runs on this instruction set comes here, after `dispatch` has seen its features.
@@ -712,6 +719,9 @@ impl Simd for Avx2 {
         } }
         fn mul_low32(a: U64x4x2, b: U64x4x2) -> U64x4x2 {
             U64x4x2([_mm256_mul_epu32(a.0[0], b.0[0]), _mm256_mul_epu32(a.0[1], b.0[1])])
+        }
+        fn high32(x: U64x4x2) -> U64x4x2 {
+            U64x4x2([_mm256_shuffle_epi32::<0xF5>(x.0[0]), _mm256_shuffle_epi32::<0xF5>(x.0[1])])
         }
         fn interleave(c: [U64x4x2; 4]) -> (U32x8x2, U32x8x2) { {
             let (low0, high0) = (pair(c[0].0[0], c[1].0[0]), pair(c[2].0[0], c[3].0[0]));

@@ -181,6 +181,7 @@ struct Job<'a, E: Element, G> {
 struct Buffers<E: Element> {
     a: Vec<E::Compute>,
     g: Vec<E::Compute>,
+    out: Vec<E::Compute>,
     /// Column tiles: the sums, the inverse temperatures, and a second sum.
     sum: Vec<E::Compute>,
     inverse: Vec<E::Compute>,
@@ -207,6 +208,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
             Buffers {
                 a: zeros(block),
                 g: zeros(block),
+                out: Vec::new(),
                 sum: zeros(stride),
                 inverse: zeros(stride),
                 second: zeros(stride),
@@ -217,6 +219,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
             Buffers {
                 a: zeros(n),
                 g: zeros(n),
+                out: zeros(n),
                 sum: Vec::new(),
                 inverse: Vec::new(),
                 second: Vec::new(),
@@ -318,31 +321,27 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
             piece,
         });
     }
-
-    /// Elements `start .. start + n` of the forward result, the piece's own from `at` on where it is in there.
-    #[inline(always)]
-    fn load_a<S: Simd>(&self, start: usize, at: usize, piece: &Piece<E>, dst: &mut [E::Compute]) {
-        match self.a {
-            Some(a) => a.copy_to::<S>(start, dst),
-            None => widen::<S, E>(piece.written(at, dst.len()), dst),
-        }
-    }
 }
 
 impl<E: Element, G: Gradient> Job<'_, E, G> {
-    /// Elements `start .. start + n` of both operands, where the output does not hold the forward result.
+    /// Elements `start .. start + n` of both operands, the forward result's from `at` on in the piece where it is in there:
+    /// where they lie if they can be used as they are, else brought to the buffers.
     #[inline(always)]
-    fn load_row<S: Simd>(
-        &self,
-        start: usize,
-        n: usize,
-        a: &mut [E::Compute],
-        g: &mut [E::Compute],
-    ) {
-        if let Some(source) = self.a {
-            source.copy_to::<S>(start, &mut a[..n]);
-        }
-        self.g.copy_to::<S>(start, &mut g[..n]);
+    fn operands<'s, S: Simd>(
+        &'s self,
+        (start, at, n): (usize, usize, usize),
+        piece: &Piece<E>,
+        a: &'s mut [E::Compute],
+        g: &'s mut [E::Compute],
+    ) -> (&'s [E::Compute], &'s [E::Compute]) {
+        let a = match self.a {
+            Some(source) => source.view::<S>(start, n, a),
+            None => {
+                widen::<S, E>(piece.written(at, n), &mut a[..n]);
+                a
+            }
+        };
+        (a, self.g.view::<S>(start, n, g))
     }
 
     /// Lines `first ..` of both operands, as many as make a block, each padded to whole vectors.
@@ -368,7 +367,18 @@ impl<E: Element, G: Gradient> Job<'_, E, G> {
     }
 }
 
-/// The sum of `f` over the first `n` elements of two padded rows.
+/// A vector from `at` on, of which the elements from `n` on do not matter and need not be there.
+#[inline(always)]
+fn load_tail<S: Simd, C: Real>(x: &[C], at: usize, n: usize) -> C::V<S> {
+    if at + C::V::<S>::LANES <= x.len() {
+        return Float::load(&x[at..]);
+    }
+    let mut lanes = [C::default(); LANES_F32];
+    lanes[..n - at].copy_from_slice(&x[at..n]);
+    Float::load(&lanes)
+}
+
+/// The sum of `f` over the first `n` elements of two rows.
 #[inline(always)]
 fn row_sum<S: Simd, C: Real>(
     a: &[C],
@@ -382,67 +392,72 @@ fn row_sum<S: Simd, C: Real>(
     let zero = C::V::<S>::splat(C::default());
     let mut total = zero;
     let full = n / lanes * lanes;
-    for (a, g) in a[..full]
-        .chunks(CHAIN * lanes)
-        .zip(g[..full].chunks(CHAIN * lanes))
-    {
+    for chain in (0..full).step_by(CHAIN * lanes) {
+        let end = full.min(chain + CHAIN * lanes);
         let mut sum = [zero; 2];
-        let mut pairs = a.chunks_exact(2 * lanes).zip(g.chunks_exact(2 * lanes));
-        for (a, g) in &mut pairs {
-            sum[0] = sum[0] + f(Float::load(a), Float::load(g));
-            sum[1] = sum[1] + f(Float::load(&a[lanes..]), Float::load(&g[lanes..]));
+        let mut at = chain;
+        while at + 2 * lanes <= end {
+            sum[0] = sum[0] + f(Float::load(&a[at..]), Float::load(&g[at..]));
+            let next = at + lanes;
+            sum[1] = sum[1] + f(Float::load(&a[next..]), Float::load(&g[next..]));
+            at += 2 * lanes;
         }
-        let last = a.len() / lanes * lanes;
-        if a.len() / lanes % 2 == 1 {
-            sum[0] = sum[0]
-                + f(
-                    Float::load(&a[last - lanes..]),
-                    Float::load(&g[last - lanes..]),
-                );
+        if at < end {
+            sum[0] = sum[0] + f(Float::load(&a[at..]), Float::load(&g[at..]));
         }
         total = total + (sum[0] + sum[1]);
     }
     if full < n {
-        let x = f(Float::load(&a[full..]), Float::load(&g[full..]));
+        let x = f(load_tail::<S, C>(a, full, n), load_tail::<S, C>(g, full, n));
         total = total + Float::select(C::V::<S>::first(n - full), x, zero);
     }
     total.reduce_add()
 }
 
-/// Replaces `a` by the gradient of the logits; what follows the row in `a` is left as it is.
+/// The gradient of the logits to `dst`; past the row goes what is left of the last vector.
 #[inline(always)]
-fn row_gradient<S: Simd, C: Real, G: Gradient>(a: &mut [C], g: &[C], n: usize, sum: C, tau: f64) {
+fn row_gradient<S: Simd, C: Real, G: Gradient>(
+    a: &[C],
+    g: &[C],
+    dst: &mut [C],
+    n: usize,
+    sum: C,
+    inverse: C,
+) {
     let lanes = C::V::<S>::LANES;
-    let (sum, inverse) = (C::V::<S>::splat(sum), C::V::<S>::splat(inverse::<C>(tau)));
+    let (sum, inverse) = (C::V::<S>::splat(sum), C::V::<S>::splat(inverse));
     let full = n / lanes * lanes;
-    for (a, g) in a[..full]
-        .chunks_exact_mut(lanes)
-        .zip(g[..full].chunks_exact(lanes))
-    {
-        (G::score::<S, C>(Float::load(a), Float::load(g), sum) * inverse).store(a);
+    for at in (0..full).step_by(lanes) {
+        let score = G::score::<S, C>(Float::load(&a[at..]), Float::load(&g[at..]), sum);
+        (score * inverse).store(&mut dst[at..]);
     }
     if full < n {
-        let x = C::V::<S>::load(&a[full..]);
-        let y = G::score::<S, C>(x, Float::load(&g[full..]), sum) * inverse;
-        Float::select(C::V::<S>::first(n - full), y, x).store(&mut a[full..]);
+        let (a, g) = (load_tail::<S, C>(a, full, n), load_tail::<S, C>(g, full, n));
+        (G::score::<S, C>(a, g, sum) * inverse).store(&mut dst[full..]);
     }
 }
 
 outlined! {
     /// [`row_gradient`] of rows that follow each other, with their sums.
     fn rows_gradient['a, C: Real, G: Gradient](
-        a: &'a mut [C],
+        a: &'a [C],
         g: &'a [C],
+        dst: &'a mut [C],
         len: usize,
         count: usize,
         tau: RowTau<'a>,
         formulas: PhantomData<G>,
     ) -> () {
         let _ = formulas;
+        let fixed = inverse::<C>(tau.at(0));
         for i in 0..count {
-            let (a, g) = (&mut a[i * len..], &g[i * len..]);
+            let (a, g, dst) = (&a[i * len..], &g[i * len..], &mut dst[i * len..]);
+            let inverse = match tau {
+                RowTau::Fixed(_) => fixed,
+                RowTau::Each(_) => inverse::<C>(tau.at(i)),
+            };
             let sum = row_sum::<S, C>(a, g, len, #[inline(always)] |a, g| G::term::<S, C>(a, g));
-            row_gradient::<S, C, G>(a, g, len, sum, tau.at(i));
+            row_gradient::<S, C, G>(a, g, dst, len, sum, inverse);
         }
     }
 
@@ -457,15 +472,16 @@ outlined! {
     }
 
     fn tile_gradient['a, C: Real, G: Gradient](
-        a: &'a mut [C],
+        a: &'a [C],
         g: &'a [C],
+        dst: &'a mut [C],
         n: usize,
         sum: f64,
         tau: f64,
         formulas: PhantomData<G>,
     ) -> () {
         let _ = formulas;
-        row_gradient::<S, C, G>(a, g, n, C::of(sum), tau);
+        row_gradient::<S, C, G>(a, g, dst, n, C::of(sum), inverse(tau));
     }
 
     fn tile_tau_term['a, C: Real, G: Gradient](
@@ -553,7 +569,9 @@ impl<E: Element, G: Gradient> Kernel for WholeRows<'_, '_, E, G> {
     fn run<S: Simd>(self) {
         let Self {
             job,
-            buffers: Buffers { a, g, taus, .. },
+            buffers: Buffers {
+                a, g, out, taus, ..
+            },
             first,
             piece,
         } = self;
@@ -562,26 +580,23 @@ impl<E: Element, G: Gradient> Kernel for WholeRows<'_, '_, E, G> {
         let start = first * len;
         if len <= TILE {
             let count = n / len;
-            job.load_a::<S>(start, 0, piece, &mut a[..n]);
-            job.g.copy_to::<S>(start, &mut g[..n]);
+            let (a, g) = job.operands::<S>((start, 0, n), piece, a, g);
             let tau = job.tau.rows(first, count, taus);
-            rows_gradient::<S, E::Compute, G>(a, g, len, count, tau, job.formulas);
-            push::<S, E>(piece, &a[..n]);
+            rows_gradient::<S, E::Compute, G>(a, g, out, len, count, tau, job.formulas);
+            push::<S, E>(piece, &out[..n]);
             return;
         }
         let mut sum = 0.0;
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
-            job.load_a::<S>(start + at, at, piece, &mut a[..n]);
-            job.g.copy_to::<S>(start + at, &mut g[..n]);
+            let (a, g) = job.operands::<S>((start + at, at, n), piece, a, g);
             sum += tile_term::<S, E::Compute, G>(a, g, n, job.formulas);
         }
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
-            job.load_a::<S>(start + at, at, piece, &mut a[..n]);
-            job.g.copy_to::<S>(start + at, &mut g[..n]);
-            tile_gradient::<S, E::Compute, G>(a, g, n, sum, job.tau.at(first), job.formulas);
-            push::<S, E>(piece, &a[..n]);
+            let (a, g) = job.operands::<S>((start + at, at, n), piece, a, g);
+            tile_gradient::<S, E::Compute, G>(a, g, out, n, sum, job.tau.at(first), job.formulas);
+            push::<S, E>(piece, &out[..n]);
         }
     }
 }
@@ -600,8 +615,8 @@ impl<E: Element, G: Gradient> Kernel for TileSum<'_, E, G> {
     #[inline(always)]
     fn run<S: Simd>(self) -> f64 {
         let Buffers { a, g, .. } = self.buffers;
-        self.a.copy_to::<S>(self.start, &mut a[..self.n]);
-        self.g.copy_to::<S>(self.start, &mut g[..self.n]);
+        let a = self.a.view::<S>(self.start, self.n, a);
+        let g = self.g.view::<S>(self.start, self.n, g);
         tile_term::<S, E::Compute, G>(a, g, self.n, self.formulas)
     }
 }
@@ -618,13 +633,12 @@ impl<E: Element, G: Gradient> Kernel for FinishTile<'_, '_, E, G> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Buffers { a, g, .. } = self.buffers;
+        let Buffers { a, g, out, .. } = self.buffers;
         let (start, n) = (self.piece.place().start, self.piece.place().width);
-        self.job.load_a::<S>(start, 0, self.piece, &mut a[..n]);
-        self.job.g.copy_to::<S>(start, &mut g[..n]);
+        let (a, g) = self.job.operands::<S>((start, 0, n), self.piece, a, g);
         let tau = self.job.tau.at(self.row);
-        tile_gradient::<S, E::Compute, G>(a, g, n, self.sum, tau, self.job.formulas);
-        push::<S, E>(self.piece, &a[..n]);
+        tile_gradient::<S, E::Compute, G>(a, g, out, n, self.sum, tau, self.job.formulas);
+        push::<S, E>(self.piece, &out[..n]);
     }
 }
 
@@ -649,12 +663,12 @@ impl<E: Element, G: Gradient> Kernel for TauRow<'_, '_, E, G> {
         let (mut sum, mut second) = (0.0, 0.0);
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
-            job.load_row::<S>(row * len + at, n, a, g);
+            let (a, g) = job.operands::<S>((row * len + at, 0, n), piece, a, g);
             sum += tile_term::<S, E::Compute, G>(a, g, n, job.formulas);
         }
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
-            job.load_row::<S>(row * len + at, n, a, g);
+            let (a, g) = job.operands::<S>((row * len + at, 0, n), piece, a, g);
             second += tile_tau_term::<S, E::Compute, G>(a, g, n, sum, job.formulas);
         }
         let gradient = E::Compute::of(-second / job.tau.at(row));

@@ -43,6 +43,12 @@ impl<'a, E: Element> Source<'a, E> {
         }
     }
 
+    /// Elements `start .. start + n` where they need neither gathering nor conversion.
+    #[inline(always)]
+    fn native(&self, start: usize, n: usize) -> Option<&'a [E::Compute]> {
+        self.slice(start, n).and_then(E::as_compute)
+    }
+
     /// Element `i`.
     #[inline]
     pub(crate) fn at(&self, mut i: usize) -> E {
@@ -95,6 +101,26 @@ impl<'a, E: Element> Source<'a, E> {
         }
         if filled > 0 {
             f(done, &buffer[..filled]);
+        }
+    }
+
+    /// Elements `start .. start + n`: where they lie, or brought to `room`.
+    #[inline(always)]
+    pub(crate) fn view<'s, S: Simd>(
+        &self,
+        start: usize,
+        n: usize,
+        room: &'s mut [E::Compute],
+    ) -> &'s [E::Compute]
+    where
+        'a: 's,
+    {
+        match self.native(start, n) {
+            Some(elements) => elements,
+            None => {
+                self.copy_to::<S>(start, &mut room[..n]);
+                room
+            }
         }
     }
 

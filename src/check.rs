@@ -105,7 +105,7 @@ pub(crate) fn indexed_rows(
     tensor: &Tensor,
     dim: impl Dim,
 ) -> Result<(Rows, usize)> {
-    let (rows, dim) = self::rows(op, tensor, dim)?;
+    let (rows, dim) = rows(op, tensor, dim)?;
     if u32::try_from(rows.len - 1).is_err() {
         bail!(
             "{op}: dim {dim} has {} elements, more than an index of dtype u32 can name",

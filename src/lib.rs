@@ -1,5 +1,53 @@
-//! Differentiable sampling for candle.
-#![deny(missing_docs)]
+//! Differentiable sampling for [candle](candle_core): the operations of deep learning that have no derivative, each with
+//! the gradient that lets a model train through it, fused, and repeatable from a key.
+//!
+//! | operation | function | gradient |
+//! |---|---|---|
+//! | a sample of a Gaussian | [`gaussian`] | reparameterization trick, to mean and log-variance |
+//! | its divergence from the prior | [`gaussian_kl`] | exact, to mean and log-variance |
+//! | a relaxed sample of a class | [`gumbel_softmax`] | to logits and temperature |
+//! | a one-hot sample of a class | [`gumbel_softmax_st`] | straight-through, that of the relaxed sample |
+//! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
+//! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
+//! | noise | [`uniform`], [`gumbel`], [`normal`] | none |
+//!
+//! ```
+//! use candle_core::{D, DType, Device, Var};
+//! use candle_reparam::{Rng, gumbel_softmax};
+//!
+//! let rng = Rng::new(42); // every draw is a function of the seed, on the CPU too
+//! let logits = Var::zeros((64, 10), DType::F32, &Device::Cpu)?;
+//! let y = gumbel_softmax(&logits, 0.5, D::Minus1, rng.next_key())?;
+//! let grads = y.sqr()?.sum_all()?.backward()?;
+//! assert!(grads.get(&logits).is_some());
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! # Keys
+//!
+//! Every stochastic function takes a [`Key`] by value and holds no state: the same key, shape and input give the same
+//! result, whatever the number of threads, the instruction set or the memory layout. An [`Rng`] hands keys out. A released
+//! stream does not change within a minor version of the crate; the tests hold literal samples of every op to it.
+//!
+//! # Temperature
+//!
+//! `tau` is a number, or a tensor that then receives its gradient: see [`Temperature`].
+//!
+//! # Numbers
+//!
+//! f32 and f64 are computed as such; f16 and bf16 in f32, rounded once. A logit of -inf is a mask. A row without a proper
+//! class (all -inf, or with NaN or +inf) is NaN in the relaxed ops, in that row alone, and an error in the ops that return
+//! an index. Arguments are checked before anything is allocated, and an error names the op and the value.
+//!
+//! # Cost
+//!
+//! An op allocates its output, one scratch value a row where it returns indices, a few bytes for every 4,096 elements of a
+//! long row, and buffers of a fixed size for each task. Backward passes keep nothing beyond candle's own arguments and
+//! results: noise is drawn again from the key. Kernels are compiled for AVX-512, AVX2 with FMA, and portably, chosen at
+//! run time ([`simd_level`]), and run on rayon's global pool. On x86-64 without FMA the portable kernels are correct
+//! but slow.
+//!
+//! This version runs on the CPU. Tensors on another device are refused with an error.
 
 mod backward;
 #[doc(hidden)]
@@ -40,3 +88,8 @@ pub use tempered_softmax::{tempered_log_softmax, tempered_softmax};
 pub fn simd_level() -> &'static str {
     simd::level().name()
 }
+
+/// The README's snippets, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

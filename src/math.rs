@@ -437,3 +437,141 @@ impl Real for f64 {
         p * x
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{Kernel, dispatch};
+
+    #[derive(Clone, Copy)]
+    enum Function {
+        Exp,
+        ExpScaled,
+        ExpMinusLinear,
+        Expm1,
+        Ln,
+        Normal,
+    }
+
+    struct At<C>(Function, C, C);
+
+    impl<C: Real> Kernel for At<C> {
+        type Output = C;
+        #[inline(always)]
+        fn run<S: Simd>(self) -> C {
+            let At(function, x, y) = self;
+            scalar::<S, C>(
+                x,
+                #[inline(always)]
+                |x| match function {
+                    Function::Exp => C::exp_lanes::<S>(x),
+                    Function::ExpScaled => C::exp_scaled::<S>(x),
+                    Function::ExpMinusLinear => C::exp_minus_linear::<S>(x),
+                    Function::Expm1 => C::expm1_lanes::<S>(x),
+                    Function::Ln => C::ln_lanes::<S>(x),
+                    Function::Normal => C::normal_magnitude::<S>(x, C::V::<S>::splat(y)),
+                },
+            )
+        }
+    }
+
+    fn at<C: Real>(function: Function, x: C) -> C {
+        dispatch(At(function, x, C::default()))
+    }
+
+    /// The largest relative error over `n` points from `low` to `high`.
+    fn worst<C: Real>(f: Function, low: f64, high: f64, exact: impl Fn(f64) -> f64) -> f64 {
+        const N: usize = 40_001;
+        (0..N)
+            .map(|i| {
+                let x = C::of(low + (high - low) * i as f64 / (N - 1) as f64);
+                let want = exact(x.f64());
+                (at(f, x).f64() - want).abs() / want.abs().max(f64::MIN_POSITIVE)
+            })
+            .fold(0.0, f64::max)
+    }
+
+    /// `e^x - 1 - x` by its series, where the difference would cancel.
+    fn exp_minus_linear(x: f64) -> f64 {
+        if x.abs() > 0.5 {
+            return x.exp_m1() - x;
+        }
+        let (mut term, mut sum) = (x * x / 2.0, 0.0);
+        for k in 3..30 {
+            sum += term;
+            term *= x / f64::from(k);
+        }
+        sum
+    }
+
+    #[test]
+    fn exponentials_are_as_precise_as_they_say() {
+        assert!(worst::<f32>(Function::Exp, -87.0, 88.0, f64::exp) < 1.2e-7);
+        assert!(worst::<f64>(Function::Exp, -700.0, 700.0, f64::exp) < 5e-16);
+        assert!(worst::<f32>(Function::ExpScaled, -125.0, 0.0, f64::exp2) < 1.2e-7);
+        assert!(worst::<f64>(Function::ExpScaled, -700.0, 0.0, f64::exp) < 5e-16);
+        for (f, exact) in [
+            (Function::ExpMinusLinear, exp_minus_linear as fn(f64) -> f64),
+            (Function::Expm1, f64::exp_m1),
+        ] {
+            // The grid leaves out 0, where a relative error means nothing.
+            assert!(worst::<f32>(f, -20.0, 20.3, exact) < 6e-7);
+            assert!(worst::<f32>(f, -0.9, 0.91, exact) < 6e-7);
+            assert!(worst::<f64>(f, -20.0, 20.3, exact) < 3e-15);
+            assert!(worst::<f64>(f, -0.9, 0.91, exact) < 3e-15);
+        }
+    }
+
+    #[test]
+    fn logarithms_are_as_precise_as_they_say() {
+        for (low, high) in [(1e-30, 1e-29), (1e-3, 0.7), (0.6, 1.5), (1.0, 1e6)] {
+            assert!(worst::<f32>(Function::Ln, low, high, f64::ln) < 1.3e-7);
+            assert!(worst::<f64>(Function::Ln, low, high, f64::ln) < 4e-16);
+        }
+    }
+
+    #[test]
+    fn ends_and_values_that_are_not_numbers_pass() {
+        assert_eq!(at::<f32>(Function::Exp, f32::NEG_INFINITY), 0.0);
+        assert_eq!(at::<f32>(Function::Exp, f32::INFINITY), f32::INFINITY);
+        assert_eq!(at::<f64>(Function::Exp, 1e9), f64::INFINITY);
+        assert_eq!(at::<f32>(Function::Exp, -100.0), (-100f32).exp());
+        assert_eq!(at::<f32>(Function::Exp, 0.0), 1.0);
+        assert!(at::<f32>(Function::Exp, f32::NAN).is_nan());
+        assert_eq!(at::<f32>(Function::ExpScaled, f32::NEG_INFINITY), 0.0);
+        assert_eq!(at::<f64>(Function::ExpScaled, f64::NEG_INFINITY), 0.0);
+        assert_eq!(at::<f32>(Function::ExpScaled, -126.5), 0.0);
+        assert_eq!(at::<f32>(Function::ExpScaled, 0.0), 1.0);
+        assert!(at::<f32>(Function::ExpScaled, f32::NAN).is_nan());
+        assert!(at::<f64>(Function::ExpScaled, f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn temperatures_keep_zero_and_infinity() {
+        for tau in [1e-300, 1e-40, 1.0, 1e40, 1e300] {
+            for scale in [f32::exp_scale(tau).f64(), f64::exp_scale(tau)] {
+                assert!(scale > 0.0 && scale.is_finite());
+            }
+        }
+    }
+
+    #[test]
+    fn quantiles_match_known_ones() {
+        // Two-sided tails and their quantiles, to 17 digits.
+        for (t, z) in [
+            (0.5f64, 0.674_489_750_196_081_7),
+            (0.05, 1.959_963_984_540_054),
+            (1e-3, 3.290_526_731_491_896),
+            (1e-6, 4.891_638_475_698_590_4),
+            (1e-9, 6.109_410_204_869_397),
+            (1e-15, 8.026_858_882_534_541),
+        ] {
+            let f64 = dispatch(At(Function::Normal, t, 1.0 - t));
+            assert!((f64 - z).abs() < 2e-15 * z, "{t}: {f64}");
+            if t > 1e-10 {
+                let f32 = dispatch(At(Function::Normal, t as f32, (1.0 - t) as f32));
+                assert!((f32.f64() - z).abs() < 5e-7 * z, "{t}: {f32}");
+            }
+        }
+    }
+}

@@ -783,8 +783,10 @@ fn column_finish<S: Simd, C: Real>(
         }
         Form::LogSoftmax => {
             let inverse = C::V::<S>::load(inverse);
-            // The quotient is 0 for a proper sum and NaN for 0, infinity and NaN, which `ln` does not look at.
-            let ln_sum = C::ln_lanes::<S>(sum) + (sum - sum) / sum;
+            // 0 for a proper sum, and NaN for 0, infinity and NaN, which `ln` does not look at.
+            let zero = C::V::<S>::splat(C::default());
+            let check = (sum * zero) / sum;
+            let ln_sum = C::ln_lanes::<S>(sum) + check;
             for line in scores.chunks_exact_mut(stride) {
                 let x = C::V::<S>::load(&line[j..]);
                 ((x - pivot) * inverse - ln_sum).store(&mut line[j..]);

@@ -229,9 +229,8 @@ macro_rules! float {
                 let mut half = $n / 2;
                 while half > 0 {
                     for i in 0..half {
-                        if !(x[i] > x[i + half]) {
-                            x[i] = x[i + half];
-                        }
+                        let (a, b) = (x[i], x[i + half]);
+                        x[i] = if a > b { a } else { b };
                     }
                     half /= 2;
                 }

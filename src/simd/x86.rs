@@ -333,7 +333,7 @@ impl Simd for Avx512 {
             _mm256_storeu_si256(
                 dst.as_mut_ptr().cast(),
                 _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x.0),
-            )
+            );
         }
     }
     #[inline(always)]

@@ -2,7 +2,7 @@ use crate::element::{Element, Vector};
 use crate::math::Real;
 use crate::output::{Piece, Split, fill};
 use crate::rng::{self, FILL_SLACK, Normal, Stream};
-use crate::rowwise::{GRAIN, GRAIN_NOISE, LINES, Rows, Source, TILE, padded, push};
+use crate::rowwise::{CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Source, TILE, padded, push};
 use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch, outlined};
 use std::marker::PhantomData;
 
@@ -147,8 +147,13 @@ outlined! {
     ) -> () {
         for j in (0..stride).step_by(C::V::<S>::LANES) {
             let mut sum = C::V::<S>::splat(C::default());
-            for line in (0..mean.len()).step_by(stride) {
-                sum = sum + term::<S, C>(&mean[line + j..], &log_var[line + j..]);
+            let chains = mean.chunks(CHAIN_LINES * stride);
+            for (mean, log_var) in chains.zip(log_var.chunks(CHAIN_LINES * stride)) {
+                let mut chain = C::V::<S>::splat(C::default());
+                for (mean, log_var) in mean.chunks_exact(stride).zip(log_var.chunks_exact(stride)) {
+                    chain = chain + term::<S, C>(&mean[j..], &log_var[j..]);
+                }
+                sum = sum + chain;
             }
             (C::V::<S>::load(&sums[j..]) + sum).store(&mut sums[j..]);
         }

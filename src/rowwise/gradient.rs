@@ -3,7 +3,7 @@
 
 use super::source::{push, widen};
 use super::temperature::{RowTau, Tau, inverse};
-use super::{GRAIN, LINES, Rows, Source, TILE, padded};
+use super::{CHAIN_LINES, GRAIN, LINES, Rows, Source, TILE, padded};
 use crate::element::Element;
 use crate::math::Real;
 use crate::output::{Piece, Split, fill, parallel, rework};
@@ -508,8 +508,13 @@ outlined! {
         let _ = formulas;
         for j in (0..stride).step_by(C::V::<S>::LANES) {
             let mut sum = C::V::<S>::splat(C::default());
-            for (a, g) in a.chunks_exact(stride).zip(g.chunks_exact(stride)) {
-                sum = sum + G::term::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]));
+            let chains = a.chunks(CHAIN_LINES * stride);
+            for (a, g) in chains.zip(g.chunks(CHAIN_LINES * stride)) {
+                let mut chain = C::V::<S>::splat(C::default());
+                for (a, g) in a.chunks_exact(stride).zip(g.chunks_exact(stride)) {
+                    chain = chain + G::term::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]));
+                }
+                sum = sum + chain;
             }
             (C::V::<S>::load(&sums[j..]) + sum).store(&mut sums[j..]);
         }

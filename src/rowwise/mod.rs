@@ -24,6 +24,8 @@ use candle_core::Shape;
 pub(crate) const TILE: usize = 4096;
 /// Lines of a column tile that are worked on at a time, fixed for the same reason.
 pub(crate) const LINES: usize = 256;
+/// Lines of a block that are summed in one chain; the chains' sums are summed again, which keeps the error down.
+pub(crate) const CHAIN_LINES: usize = 16;
 /// Elements of a column tile that are worked on at a time, at most.
 const COLUMN_TILE: usize = 16384;
 /// The least number of elements worth a task of its own, for ops that draw noise and for those that do not.

@@ -7,7 +7,7 @@
 use super::scores::{Block, fill_block, flat_room};
 use super::source::{push, widen};
 use super::temperature::{RowTau, Tau, inverse};
-use super::{GRAIN, GRAIN_NOISE, LINES, Rows, Scores, TILE, padded};
+use super::{CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Scores, TILE, padded};
 use crate::element::Element;
 use crate::math::{Real, scalar};
 use crate::output::{Piece, Split, fill, parallel, rework};
@@ -742,12 +742,16 @@ fn column_stats<S: Simd, C: Real>(
     }
     let pivot = pivot_lanes::<S, C>(new);
     let mut block = C::V::<S>::splat(C::default());
-    for line in scores.chunks_exact_mut(stride) {
-        let e = C::exp_scaled::<S>((C::V::<S>::load(&line[j..]) - pivot) * scale);
-        if store {
-            e.store(&mut line[j..]);
+    for chain in scores.chunks_mut(CHAIN_LINES * stride) {
+        let mut sum = C::V::<S>::splat(C::default());
+        for line in chain.chunks_exact_mut(stride) {
+            let e = C::exp_scaled::<S>((C::V::<S>::load(&line[j..]) - pivot) * scale);
+            if store {
+                e.store(&mut line[j..]);
+            }
+            sum = sum + e;
         }
-        block = block + e;
+        block = block + sum;
     }
     let rescale = C::exp_scaled::<S>((old - pivot) * scale);
     C::V::<S>::load(sum).mul_add(rescale, block).store(sum);

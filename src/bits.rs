@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, reason = "hidden from the documentation")]
 
+use crate::math::scalar;
 use crate::output::parallel;
 use crate::rng::{self, FILL_SLACK, Gumbel, Key, Noise, Normal, Stream, Uniform};
 use crate::rowwise::{Rows, SoftmaxGradient, Source, Tau, gradient_into};
@@ -68,11 +69,12 @@ impl<N: Noise> Kernel for F64<N> {
     type Output = f64;
     #[inline(always)]
     fn run<S: Simd>(self) -> f64 {
-        let word = S::F64::splat(f64::from(self.word));
         let second = S::F64::splat(f64::from(self.second));
-        let mut lanes = [0.0; 8];
-        N::f64::<S>(word, second).store(&mut lanes);
-        lanes[0]
+        scalar::<S, f64>(
+            self.word.into(),
+            #[inline(always)]
+            |word| N::f64::<S>(word, second),
+        )
     }
 }
 

@@ -87,12 +87,13 @@ pub(crate) fn winners_tensor(
 ) -> Result<(CpuStorage, Shape)> {
     let mut dims = layout.dims().to_vec();
     dims.remove(dim);
-    let Some(indices) = winners.iter().copied().collect::<Option<Vec<u32>>>() else {
-        let row = winners.iter().position(Option::is_none).unwrap_or(0);
+    if let Some(row) = winners.iter().position(Option::is_none) {
         candle_core::bail!(
             "{name}: row {row} of the logits, counted over shape {dims:?}, is all -inf or holds NaN or +inf; there is \
              nothing to draw"
         )
-    };
+    }
+    // Not collected through `flatten`, whose length is not known beforehand: the vector would grow past what it needs.
+    let indices = winners.iter().map(|winner| winner.unwrap_or(0)).collect();
     Ok((CpuStorage::U32(indices), dims.into()))
 }

@@ -2,7 +2,7 @@
 //! so this is a binary of its own and its tests take turns.
 //!
 //! The bound: at its peak an op holds its output, 64 bytes a row, 32 bytes for every 4,096 elements (statistics of the
-//! tiles of wide rows), and 64 KiB a thread.
+//! tiles of wide rows), and 512 KiB a thread. The tensors here are 8 to 32 MB, so one more of them shows at once.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,8 +20,10 @@ struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
 fn grown(bytes: usize) {
+    TOTAL.fetch_add(bytes, Ordering::Relaxed);
     let now = NOW.fetch_add(bytes, Ordering::Relaxed) + bytes;
     PEAK.fetch_max(now, Ordering::Relaxed);
 }
@@ -70,8 +72,15 @@ fn measured<T>(f: impl FnOnce() -> T) -> (T, usize, usize) {
     (result, peak - before, after.saturating_sub(before))
 }
 
+/// Bytes allocated in all, whether freed again or not.
+fn allocated<T>(f: impl FnOnce() -> T) -> (T, usize) {
+    let before = TOTAL.load(Ordering::SeqCst);
+    let result = f();
+    (result, TOTAL.load(Ordering::SeqCst) - before)
+}
+
 fn scratch(elements: usize, rows: usize) -> usize {
-    64 * rows + elements / 4096 * 32 + rayon::current_num_threads() * 64 * 1024
+    64 * rows + elements / 4096 * 32 + rayon::current_num_threads() * 512 * 1024
 }
 
 fn bytes(t: &Tensor) -> usize {
@@ -174,6 +183,7 @@ fn noise_allocates_its_output() {
 fn forward_allocates_its_output_and_a_little_per_row() {
     let _turn = turn();
     warm_up();
+    let mut wrong = vec![];
     for (shape, dim) in SHAPES {
         for dtype in [DType::F32, DType::BF16] {
             let contiguous = filled(shape, dtype);
@@ -203,20 +213,17 @@ fn forward_allocates_its_output_and_a_little_per_row() {
                         "{label}: {} of {spare} beyond its output",
                         peak as i64 - bytes(&y) as i64
                     );
-                    assert!(
-                        peak <= bytes(&y) + spare,
-                        "{label}: {peak}, allowed {} + {spare}",
-                        bytes(&y)
-                    );
-                    assert!(
-                        held <= bytes(&y) + 4096,
-                        "{label}: {held} held of {}",
-                        bytes(&y)
-                    );
+                    if peak > bytes(&y) + spare {
+                        wrong.push(format!("{label}: {peak}, allowed {} + {spare}", bytes(&y)));
+                    }
+                    if held > bytes(&y) + 4096 {
+                        wrong.push(format!("{label}: {held} held of {}", bytes(&y)));
+                    }
                 }
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -278,17 +285,30 @@ impl CustomOp1 for Copy {
     }
 }
 
+/// What `backward()` of a sum allocates in all. Candle's own zeros and additions hide a peak inside an op's backward,
+/// but not a tensor allocated there.
+fn backward_total(y: &Tensor) -> usize {
+    let loss = y.sum_all().unwrap();
+    allocated(|| loss.backward().unwrap()).1
+}
+
+/// Scratch in all rather than at once: each task has its own, and there are at most four tasks a thread.
+fn scratch_in_all(elements: usize, rows: usize) -> usize {
+    scratch(elements, rows) + rayon::current_num_threads() * 3 * 512 * 1024
+}
+
 #[test]
 fn backward_allocates_its_gradient_and_a_little_per_row() {
     let _turn = turn();
     warm_up();
-    for (shape, dim) in SHAPES {
+    // rows of ten are left out: their scratch may be more than a tensor
+    for (shape, dim) in &SHAPES[1..] {
         for dtype in [DType::F32, DType::BF16] {
             let x = Var::from_tensor(&filled(shape, dtype)).unwrap();
-            let rank = shape.len();
+            let last = shape.len() - 1;
             let stored = x
                 .as_tensor()
-                .transpose(0, rank - 1)
+                .transpose(0, last)
                 .unwrap()
                 .contiguous()
                 .unwrap();
@@ -296,35 +316,27 @@ fn backward_allocates_its_gradient_and_a_little_per_row() {
             for transposed in [false, true] {
                 let arg = || {
                     if transposed {
-                        turned.as_tensor().transpose(0, rank - 1).unwrap()
+                        turned.transpose(0, last).unwrap()
                     } else {
                         x.as_tensor().clone()
                     }
                 };
-                let run = |y: Tensor| {
-                    let loss = y.sum_all().unwrap();
-                    let (store, peak, held) = measured(|| loss.backward().unwrap());
-                    drop(store);
-                    (peak, held)
-                };
-                let (base_peak, base_held) = run(arg().apply_op1(Copy).unwrap());
+                let copy = backward_total(&arg().apply_op1(Copy).unwrap());
+                let twice =
+                    backward_total(&arg().apply_op1(Copy).unwrap().apply_op1(Copy).unwrap());
+                let spare = scratch_in_all(x.elem_count(), rows_of(&x, *dim));
+                assert!(twice > copy + spare, "one more copy would pass");
                 for (name, op) in &OPS[..4] {
-                    let y = op(&arg(), dim).unwrap();
-                    let (peak, held) = run(y);
-                    let spare = scratch(x.elem_count(), rows_of(&x, dim));
+                    let total = backward_total(&op(&arg(), *dim).unwrap());
                     let label =
                         format!("{name} {shape:?} over {dim}, {dtype:?}, transposed {transposed}");
                     println!(
                         "{label}: {} of {spare} beyond a copy's",
-                        peak as i64 - base_peak as i64
+                        total as i64 - copy as i64
                     );
                     assert!(
-                        peak <= base_peak + spare,
-                        "{label}: {peak}, a copy's {base_peak}, allowed {spare} more"
-                    );
-                    assert!(
-                        held <= base_held + 4096,
-                        "{label}: {held} held, a copy's {base_held}"
+                        total <= copy + spare,
+                        "{label}: {total}, a copy's {copy}, allowed {spare} more"
                     );
                 }
             }
@@ -333,24 +345,39 @@ fn backward_allocates_its_gradient_and_a_little_per_row() {
 }
 
 #[test]
-fn backward_of_a_temperature_needs_no_second_gradient() {
+fn backward_of_a_temperature_needs_no_gradient_to_the_logits() {
     let _turn = turn();
     warm_up();
-    let (shape, dim) = SHAPES[1];
-    let x = filled(shape, DType::F32);
-    for (name, op) in [("tempered", false), ("gumbel", true)] {
+    for (shape, dim) in [SHAPES[1], SHAPES[2], SHAPES[4]] {
+        let x = filled(shape, DType::F32);
+        let copy = backward_total(&Var::from_tensor(&x).unwrap().apply_op1(Copy).unwrap());
+        let mut tau_shape = shape.to_vec();
+        tau_shape[dim] = 1;
         let tau =
-            Var::from_tensor(&Tensor::full(0.5_f32, (shape[0], 1), &Device::Cpu).unwrap()).unwrap();
-        let y = if op {
-            gumbel_softmax(&x, tau.as_tensor(), dim, KEY)
-        } else {
-            tempered_softmax(&x, tau.as_tensor(), dim)
-        };
-        let loss = y.unwrap().sum_all().unwrap();
-        let (_, peak, _) = measured(|| loss.backward().unwrap());
-        // candle: the ones of the sum and their sum with zeros; the gradient to tau is one number a row
-        let allowed = 3 * bytes(&x) + scratch(x.elem_count(), rows_of(&x, dim));
-        assert!(peak <= allowed, "{name}: {peak}, allowed {allowed}");
+            Var::from_tensor(&Tensor::full(0.5_f32, tau_shape, &Device::Cpu).unwrap()).unwrap();
+        for (name, y) in [
+            (
+                "tempered_softmax",
+                tempered_softmax(&x, tau.as_tensor(), dim),
+            ),
+            (
+                "tempered_log_softmax",
+                tempered_log_softmax(&x, tau.as_tensor(), dim),
+            ),
+            (
+                "gumbel_softmax",
+                gumbel_softmax(&x, tau.as_tensor(), dim, KEY),
+            ),
+        ] {
+            // the copy's gradient to its input is what is not computed here: candle's zeros and sum of it, and itself
+            let total = backward_total(&y.unwrap());
+            let allowed = copy - 3 * bytes(&x) + scratch_in_all(x.elem_count(), rows_of(&x, dim));
+            println!("{name} {shape:?}: {total} of {allowed}");
+            assert!(
+                total <= allowed,
+                "{name} {shape:?}: {total}, allowed {allowed}"
+            );
+        }
     }
 }
 
@@ -359,24 +386,21 @@ fn backward_of_gaussian_allocates_two_gradients() {
     let _turn = turn();
     warm_up();
     let n = 4_000_000;
-    let (m, l) = (
-        Var::from_tensor(&filled(&[n], DType::F32)).unwrap(),
-        Var::from_tensor(&filled(&[n], DType::F32)).unwrap(),
-    );
-    let ours = gaussian(m.as_tensor(), l.as_tensor(), KEY)
-        .unwrap()
-        .sum_all()
-        .unwrap();
-    let (_, peak, held) = measured(|| ours.backward().unwrap());
-    let plain = (m.as_tensor() + l.as_tensor()).unwrap().sum_all().unwrap();
-    let (_, plain_peak, plain_held) = measured(|| plain.backward().unwrap());
-    println!("peak {peak}, of an addition {plain_peak}");
-    // an addition hands its gradient on; gaussian writes one of its own for log_var, and a copy for the mean
-    assert!(
-        peak <= plain_peak + 2 * 4 * n + scratch(0, 0),
-        "{peak} {plain_peak}"
-    );
-    assert!(held <= plain_held + 4096, "{held} {plain_held}");
+    let arg = || Var::from_tensor(&filled(&[n], DType::F32)).unwrap();
+    let ours = backward_total(&gaussian(arg().as_tensor(), arg().as_tensor(), KEY).unwrap());
+    // candle's: zeros and a sum of them for the result and for each argument. The gradient to the mean is the upstream
+    // one, handed on, so that only that to log_var is new
+    let allowed = 7 * 4 * n + scratch_in_all(0, 0);
+    println!("gaussian: {ours} of {allowed}");
+    assert!(ours <= allowed, "{ours}, allowed {allowed}");
+
+    let x = Var::from_tensor(&filled(&[4096, 1024], DType::F32)).unwrap();
+    let y = Var::from_tensor(&filled(&[4096, 1024], DType::F32)).unwrap();
+    let kl = backward_total(&gaussian_kl(x.as_tensor(), y.as_tensor(), 1).unwrap());
+    // per argument: the gradient, candle's zeros and their sum
+    let allowed = 6 * bytes(&x) + scratch_in_all(x.elem_count(), 4096);
+    println!("gaussian_kl: {kl} of {allowed}");
+    assert!(kl <= allowed, "{kl}, allowed {allowed}");
 }
 
 #[test]

@@ -9,22 +9,22 @@ use candle_reparam::{Key, uniform};
 use flate2::read::GzDecoder;
 
 /// Height and width of an image.
-pub const SIDE: usize = 28;
+pub(crate) const SIDE: usize = 28;
 /// Grey values of an image.
-pub const PIXELS: usize = SIDE * SIDE;
+pub(crate) const PIXELS: usize = SIDE * SIDE;
 
 const CLASSES: usize = 10;
 const HELD_OUT_PER_CLASS: usize = 50;
 
 /// Two disjoint sets of images, each of shape (images, 784), with grey values in [0, 1], ordered by class.
-pub struct Digits {
-    pub train: Tensor,
-    pub held_out: Tensor,
+pub(crate) struct Digits {
+    pub(crate) train: Tensor,
+    pub(crate) held_out: Tensor,
 }
 
 impl Digits {
     /// Reads `path` and holds out the last 50 images of each class, whatever the seed, so that runs compare.
-    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+    pub(crate) fn load(path: &Path, device: &Device) -> Result<Self> {
         let (images, labels) =
             read(path).with_context(|| format!("cannot read the digits in {}", path.display()))?;
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
@@ -59,14 +59,14 @@ impl Digits {
 
 /// Every pixel becomes 1 with its grey value as the probability, else 0: the random binarization that makes the
 /// likelihood of MNIST a Bernoulli's, and its ELBO a bound in nats.
-pub fn binarize(grey: &Tensor, key: Key) -> candle_core::Result<Tensor> {
+pub(crate) fn binarize(grey: &Tensor, key: Key) -> candle_core::Result<Tensor> {
     uniform(grey.shape(), DType::F32, grey.device(), key)?
         .lt(grey)?
         .to_dtype(DType::F32)
 }
 
 /// `n` of the images at even distances: as they are ordered by class, about as many of each.
-pub fn spread(images: &Tensor, n: usize) -> candle_core::Result<Tensor> {
+pub(crate) fn spread(images: &Tensor, n: usize) -> candle_core::Result<Tensor> {
     let count = images.dim(0)?;
     let picked: Vec<u32> = (0..n).map(|i| (i * count / n) as u32).collect();
     images.index_select(&Tensor::new(picked, images.device())?, 0)

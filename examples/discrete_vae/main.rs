@@ -21,6 +21,9 @@
 //!
 //! **What is repeatable.** Weights, shuffling, binarization and codes come from the keys of one
 //! `candle_reparam::Rng`: the same seed on the same machine prints the same digits of the same numbers.
+//!
+//! On a machine that is busy with other work `RAYON_NUM_THREADS=1` is the faster choice, since candle's threads spin
+//! while they wait for one another. It prints the same numbers.
 
 mod data;
 mod model;

@@ -21,7 +21,7 @@ const DIMENSIONS: usize = 20;
 
 /// How the gradient passes a categorical draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Estimator {
+pub(crate) enum Estimator {
     /// The decoder sees a point inside the simplex: Gumbel-softmax
     Relaxed,
     /// The decoder sees an exact one-hot code, the gradient is the relaxed one's: straight-through Gumbel-softmax
@@ -30,7 +30,7 @@ pub enum Estimator {
 
 /// What stands between encoder and decoder, and all that differs between the two kinds of autoencoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Latent {
+pub(crate) enum Latent {
     Categorical(Estimator),
     Gaussian,
 }
@@ -65,7 +65,7 @@ impl Latent {
     }
 
     /// A code to train on: (images, code width), with a gradient to the posterior's parameters.
-    pub fn sample(self, posterior: &Tensor, tau: f64, key: Key) -> Result<Tensor> {
+    pub(crate) fn sample(self, posterior: &Tensor, tau: f64, key: Key) -> Result<Tensor> {
         match self {
             Self::Categorical(Estimator::Relaxed) => {
                 gumbel_softmax(&logits(posterior)?, tau, D::Minus1, key)?.flatten_from(1)
@@ -81,7 +81,7 @@ impl Latent {
     }
 
     /// A code from the posterior itself, to evaluate on: a categorical one is one-hot, however it was trained.
-    pub fn sample_exact(self, posterior: &Tensor, key: Key) -> Result<Tensor> {
+    pub(crate) fn sample_exact(self, posterior: &Tensor, key: Key) -> Result<Tensor> {
         match self {
             Self::Categorical(_) => one_hot(&categorical(&logits(posterior)?, D::Minus1, key)?),
             Self::Gaussian => {
@@ -92,7 +92,7 @@ impl Latent {
     }
 
     /// `n` codes from the prior: uniform classes, or standard normals.
-    pub fn sample_prior(self, n: usize, device: &Device, key: Key) -> Result<Tensor> {
+    pub(crate) fn sample_prior(self, n: usize, device: &Device, key: Key) -> Result<Tensor> {
         match self {
             Self::Categorical(_) => {
                 let uniform = Tensor::zeros((n, VARIABLES, CLASSES), DType::F32, device)?;
@@ -103,7 +103,7 @@ impl Latent {
     }
 
     /// KL(posterior || prior) of each image in closed form, in nats: (images,).
-    pub fn kl(self, posterior: &Tensor) -> Result<Tensor> {
+    pub(crate) fn kl(self, posterior: &Tensor) -> Result<Tensor> {
         match self {
             Self::Categorical(_) => {
                 let log_q = tempered_log_softmax(&logits(posterior)?, 1.0, D::Minus1)?;
@@ -169,8 +169,8 @@ impl Module for Mlp {
     }
 }
 
-pub struct Vae {
-    pub latent: Latent,
+pub(crate) struct Vae {
+    pub(crate) latent: Latent,
     encoder: Mlp,
     decoder: Mlp,
     vars: Vec<Var>,
@@ -178,7 +178,7 @@ pub struct Vae {
 
 impl Vae {
     /// Initial weights come from the keys of `rng`, so that a seed fixes them on any device.
-    pub fn new(latent: Latent, device: &Device, rng: &Rng) -> Result<Self> {
+    pub(crate) fn new(latent: Latent, device: &Device, rng: &Rng) -> Result<Self> {
         let [wide, narrow] = HIDDEN;
         let mut vars = Vec::new();
         let encoder = Mlp::new(
@@ -201,17 +201,17 @@ impl Vae {
         })
     }
 
-    pub fn vars(&self) -> Vec<Var> {
+    pub(crate) fn vars(&self) -> Vec<Var> {
         self.vars.clone()
     }
 
     /// Binary images (images, 784) -> the parameters of their posteriors.
-    pub fn encode(&self, images: &Tensor) -> Result<Tensor> {
+    pub(crate) fn encode(&self, images: &Tensor) -> Result<Tensor> {
         self.encoder.forward(images)
     }
 
     /// Codes -> a Bernoulli logit for each pixel: (images, 784).
-    pub fn decode(&self, code: &Tensor) -> Result<Tensor> {
+    pub(crate) fn decode(&self, code: &Tensor) -> Result<Tensor> {
         self.decoder.forward(code)
     }
 }
@@ -219,7 +219,7 @@ impl Vae {
 /// -log p(image | logits) of each binary image under independent Bernoulli pixels, in nats: (images,).
 ///
 /// softplus(l) - x l, with softplus split at 0, so that neither a large nor a small logit overflows.
-pub fn bernoulli_nll(logits: &Tensor, images: &Tensor) -> Result<Tensor> {
+pub(crate) fn bernoulli_nll(logits: &Tensor, images: &Tensor) -> Result<Tensor> {
     let softplus = (logits.relu()? + (logits.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
     (softplus - (logits * images)?)?.sum(1)
 }

@@ -13,7 +13,7 @@ use crate::data::SIDE;
 use crate::train::Curves;
 
 /// Digits in a row of a grid.
-pub const COLUMNS: usize = 16;
+pub(crate) const COLUMNS: usize = 16;
 
 const ZOOM: u32 = 2;
 /// Pixels between neighbours, and more of them between one block of rows and the next.
@@ -22,7 +22,11 @@ const BLOCK_GAP: u32 = 12;
 const BACKGROUND: Luma<u8> = Luma([110]);
 
 /// Rows of originals, each above the row of their reconstructions. Both: (images, 784), values in [0, 1].
-pub fn reconstructions(path: &Path, originals: &Tensor, reconstructions: &Tensor) -> Result<()> {
+pub(crate) fn reconstructions(
+    path: &Path,
+    originals: &Tensor,
+    reconstructions: &Tensor,
+) -> Result<()> {
     let (originals, reconstructions) = (originals.to_vec2()?, reconstructions.to_vec2()?);
     let pairs = originals
         .chunks(COLUMNS)
@@ -34,7 +38,7 @@ pub fn reconstructions(path: &Path, originals: &Tensor, reconstructions: &Tensor
 }
 
 /// One block of rows. `images`: (images, 784), values in [0, 1].
-pub fn grid(path: &Path, images: &Tensor) -> Result<()> {
+pub(crate) fn grid(path: &Path, images: &Tensor) -> Result<()> {
     let images = images.to_vec2()?;
     write_grid(path, vec![images.chunks(COLUMNS).collect()])
 }
@@ -68,7 +72,7 @@ fn write_grid(path: &Path, blocks: Vec<Vec<&[Vec<f32>]>>) -> Result<()> {
 }
 
 /// Negative ELBO against epochs, training digits and held-out digits.
-pub fn curves(path: &Path, curves: &Curves, title: &str) -> Result<()> {
+pub(crate) fn curves(path: &Path, curves: &Curves, title: &str) -> Result<()> {
     // A font inside the program: the picture is the same on a machine that has none, and needs no system library.
     register_font("sans-serif", FontStyle::Normal, UBUNTU_LIGHT)
         .map_err(|_| anyhow!("the built-in font is broken"))?;

@@ -10,29 +10,29 @@ use rand::seq::SliceRandom;
 use crate::data::{binarize, spread};
 use crate::model::{Latent, Vae, bernoulli_nll};
 
-pub struct Schedule {
-    pub epochs: usize,
-    pub batch_size: usize,
-    pub learning_rate: f64,
-    pub tau_min: f64,
-    pub anneal_rate: f64,
+pub(crate) struct Schedule {
+    pub(crate) epochs: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) learning_rate: f64,
+    pub(crate) tau_min: f64,
+    pub(crate) anneal_rate: f64,
 }
 
 impl Schedule {
-    pub fn tau(&self, step: usize) -> f64 {
+    pub(crate) fn tau(&self, step: usize) -> f64 {
         (-self.anneal_rate * step as f64).exp().max(self.tau_min)
     }
 }
 
 /// Negative ELBO in nats per digit after each epoch, measured alike on both sets: see [`evaluate`].
 #[derive(Default)]
-pub struct Curves {
-    pub train: Vec<f64>,
-    pub held_out: Vec<f64>,
+pub(crate) struct Curves {
+    pub(crate) train: Vec<f64>,
+    pub(crate) held_out: Vec<f64>,
 }
 
 /// Trains on grey `digits`, and follows the binary `held_out` ones.
-pub fn train(
+pub(crate) fn train(
     vae: &Vae,
     digits: &Tensor,
     held_out: &Tensor,
@@ -111,7 +111,7 @@ fn training_loss(vae: &Vae, images: &Tensor, tau: f64, key: Key) -> Result<Tenso
 
 /// Mean negative ELBO of binary `images` in nats per digit, a bound on the model's own negative log-likelihood: codes
 /// drawn from the posterior itself (one-hot where it is categorical), `draws` of them for each image, and the KL exact.
-pub fn evaluate(vae: &Vae, images: &Tensor, draws: u64, key: Key) -> Result<f64> {
+pub(crate) fn evaluate(vae: &Vae, images: &Tensor, draws: u64, key: Key) -> Result<f64> {
     let posterior = vae.encode(images)?.detach();
     let mut total = f64::from(vae.latent.kl(&posterior)?.mean_all()?.to_scalar::<f32>()?);
     for draw in 0..draws {

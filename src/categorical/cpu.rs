@@ -8,7 +8,7 @@
 //! are exact in any order; a 64-bit word `r` chooses the first element at which they exceed `floor(r total / 2^64)`.
 
 use crate::element::Element;
-use crate::math::Real;
+use crate::math::{Real, scalar};
 use crate::output::{Piece, Split, fill, parallel};
 use crate::rng::Stream;
 use crate::rowwise::{GRAIN, Rows, Source, has_nan, padded, row_max};
@@ -270,11 +270,13 @@ fn pick<S: Simd, C: Weight>(e: &[C], n: usize, word: u64) -> usize {
 /// A tile's share of its row, relative to the row's maximum.
 #[inline(always)]
 fn tile_weight<S: Simd, C: Real>((m, s): (C, C), max: C) -> f64 {
-    let relative = C::V::<S>::splat(m) - C::V::<S>::splat(max);
-    let scaled = relative * C::V::<S>::splat(C::exp_scale(1.0));
-    let mut lanes = [C::default(); 16];
-    C::exp_scaled::<S>(scaled).store(&mut lanes);
-    s.f64() * lanes[0].f64()
+    let (max, scale) = (C::V::<S>::splat(max), C::V::<S>::splat(C::exp_scale(1.0)));
+    let relative = scalar::<S, C>(
+        m,
+        #[inline(always)]
+        |m| C::exp_scaled::<S>((m - max) * scale),
+    );
+    s.f64() * relative.f64()
 }
 
 /// The tile that `word` chooses; none where no proper weight is left.

@@ -90,7 +90,11 @@ fn run(
 ) -> Result<Tensor> {
     check::tensor(name, "logits", logits)?;
     check::key(name, key)?;
-    let (_, dim) = check::indexed_rows(name, logits, dim)?;
+    let (_, dim) = if hard {
+        check::indexed_rows(name, logits, dim)?
+    } else {
+        check::rows(name, logits, dim)?
+    };
     let tau = tau.check(name, logits, dim)?;
     apply(logits, &tau, |tau| GumbelSoftmax {
         name,

@@ -115,7 +115,7 @@ impl Mask for Mask8 {
 }
 
 macro_rules! bits512 {
-    ($type:ident, $t:ty, $i:ty, $n:literal, $set1:ident, $add:ident, $sub:ident, $slli:ident, $srli:ident) => {
+    ($type:ident, $t:ty, $i:ty, $n:literal, $set1:ident, $add:ident, $sub:ident, $sllv:ident, $srlv:ident) => {
         impl Bits for $type {
             type Scalar = $t;
             const LANES: usize = $n;
@@ -142,12 +142,12 @@ macro_rules! bits512 {
             #[inline(always)]
             fn shl<const N: i32>(self) -> Self {
                 // SAFETY: see the head of this file.
-                Self(unsafe { $slli(self.0, _mm_cvtsi32_si128(N)) })
+                Self(unsafe { $sllv(self.0, $set1(N.into())) })
             }
             #[inline(always)]
             fn shr<const N: i32>(self) -> Self {
                 // SAFETY: see the head of this file.
-                Self(unsafe { $srli(self.0, _mm_cvtsi32_si128(N)) })
+                Self(unsafe { $srlv(self.0, $set1(N.into())) })
             }
         }
     };
@@ -160,8 +160,8 @@ bits512!(
     _mm512_set1_epi32,
     _mm512_add_epi32,
     _mm512_sub_epi32,
-    _mm512_sll_epi32,
-    _mm512_srl_epi32
+    _mm512_sllv_epi32,
+    _mm512_srlv_epi32
 );
 bits512!(
     U64x8,
@@ -171,8 +171,8 @@ bits512!(
     _mm512_set1_epi64,
     _mm512_add_epi64,
     _mm512_sub_epi64,
-    _mm512_sll_epi64,
-    _mm512_srl_epi64
+    _mm512_sllv_epi64,
+    _mm512_srlv_epi64
 );
 
 operator!(F32x16, Add, add, |a, b| Self(_mm512_add_ps(a.0, b.0)));
@@ -353,6 +353,10 @@ impl Simd for Avx512 {
 // ------------------------------------------------------------------------------------------- reductions of 256 bits
 // Each is called from the wrappers above and below only.
 
+/// The sum in halving order.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn halving_add_ps(x: __m256) -> f32 {
     // SAFETY: see the head of this file.
@@ -363,6 +367,10 @@ unsafe fn halving_add_ps(x: __m256) -> f32 {
     }
 }
 
+/// The maximum in halving order.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn halving_max_ps(x: __m256) -> f32 {
     // SAFETY: see the head of this file.
@@ -373,6 +381,10 @@ unsafe fn halving_max_ps(x: __m256) -> f32 {
     }
 }
 
+/// The sum in halving order.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn halving_add_pd(x: __m256d) -> f64 {
     // SAFETY: see the head of this file.
@@ -382,6 +394,10 @@ unsafe fn halving_add_pd(x: __m256d) -> f64 {
     }
 }
 
+/// The maximum in halving order.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn halving_max_pd(x: __m256d) -> f64 {
     // SAFETY: see the head of this file.
@@ -652,6 +668,9 @@ float256!(
 );
 
 /// Four unsigned 32-bit words, each in the low half of a 64-bit lane, as `f64`: placed in the low bits of 2^52.
+///
+/// # Safety
+/// The processor has AVX2, FMA and F16C.
 #[inline(always)]
 unsafe fn f64_from_words(x: __m256i) -> __m256d {
     // SAFETY: see the head of this file.
@@ -665,6 +684,9 @@ unsafe fn f64_from_words(x: __m256i) -> __m256d {
 }
 
 /// Eight unsigned 32-bit words as `f64`.
+///
+/// # Safety
+/// The processor has AVX2, FMA and F16C.
 #[inline(always)]
 unsafe fn f64_from_eight(x: __m256i) -> F64x4x2 {
     // SAFETY: see the head of this file.
@@ -677,6 +699,9 @@ unsafe fn f64_from_eight(x: __m256i) -> F64x4x2 {
 }
 
 /// The low halves of the lanes of `a` and `b`, in turn.
+///
+/// # Safety
+/// The processor has AVX2, FMA and F16C.
 #[inline(always)]
 unsafe fn pair(a: __m256i, b: __m256i) -> __m256i {
     // SAFETY: see the head of this file.
@@ -684,6 +709,9 @@ unsafe fn pair(a: __m256i, b: __m256i) -> __m256i {
 }
 
 /// Nearest `f32` of unsigned words: both halves convert exactly, and the fused multiply-add rounds once.
+///
+/// # Safety
+/// The processor has AVX2, FMA and F16C.
 #[inline(always)]
 unsafe fn f32_from_words(x: __m256i) -> __m256 {
     // SAFETY: see the head of this file.

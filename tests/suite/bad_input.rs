@@ -54,7 +54,7 @@ fn a_temperature_must_be_finite_and_positive() {
                 &Device::Cpu,
             );
             refused(
-                op.apply(&logits(), &t.narrow(1, 0, 1).unwrap(), 1, KEY),
+                op.apply(&logits(), t.narrow(1, 0, 1).unwrap(), 1, KEY),
                 name(op),
                 &["tau", shown],
             );
@@ -65,7 +65,7 @@ fn a_temperature_must_be_finite_and_positive() {
                 DType::F32,
                 &Device::Cpu,
             );
-            op.apply(&logits(), &hidden.narrow(1, 0, 1).unwrap(), 1, KEY)
+            op.apply(&logits(), hidden.narrow(1, 0, 1).unwrap(), 1, KEY)
                 .unwrap();
         }
     }

@@ -8,7 +8,7 @@ use crate::support::data::{self, FLOATS};
 use crate::support::devices::devices;
 use crate::support::oracle;
 use crate::support::statistics::{chi_square, poisson_p};
-use crate::support::{layouts, refused};
+use crate::support::{layouts, philox, refused};
 
 #[test]
 fn shapes_and_ranges_for_every_rank_dim_and_dtype() {
@@ -253,6 +253,105 @@ fn zero_elements() {
         let x = Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
         let i = categorical(&x, dim, Key::new(1, 1)).unwrap();
         assert_eq!((i.dims(), i.dtype()), (left, DType::U32));
+    }
+}
+
+// ---- the stream: row r takes words 2 r (which tile of 1,024) and 2 r + 1 (which element), each with its second word
+
+/// The 64 bits of a word and its second word, as a number in [0, 1).
+fn unit((word, second): (u32, u32)) -> f64 {
+    (f64::from(word) + f64::from(second) / 4_294_967_296.0) / 4_294_967_296.0
+}
+
+/// Whether inversion at `u` may give `index`: the weights of the crate are those of f32 exponentials, good to a few units
+/// in their last place.
+fn inverts(weights: &[f64], u: f64, index: usize) -> bool {
+    let total = oracle::sum(weights.iter().copied());
+    let below = oracle::sum(weights[..index].iter().copied());
+    let above = oracle::sum(weights[index + 1..].iter().copied());
+    // both distances are taken from their own end, so that a small probability at either is held to its own size
+    below <= u * total * (1.0 + 1e-6) && above <= (1.0 - u) * total * (1.0 + 1e-6)
+}
+
+#[test]
+fn a_draw_is_the_inversion_of_its_words() {
+    const TILE: usize = 1024;
+    let key = Key::new(77, 5);
+    for dtype in [DType::F32, DType::F64] {
+        for (len, rows) in [
+            (2, 300),
+            (10, 300),
+            (33, 100),
+            (1000, 50),
+            (1024, 50),
+            (1025, 50),
+            (5000, 40),
+            (40_001, 10),
+        ] {
+            let x = data::random((rows, len), len as u64, 2.0, dtype, &Device::Cpu);
+            let got = data::indices(&categorical(&x, 1, key).unwrap());
+            let turned = x.t().unwrap().contiguous().unwrap();
+            assert_eq!(data::indices(&categorical(&turned, 0, key).unwrap()), got);
+            let values = data::values(&x);
+            for (row, &index) in got.iter().enumerate() {
+                let weights = oracle::probabilities(&values[row * len..][..len]);
+                let tiles: Vec<f64> = weights
+                    .chunks(TILE)
+                    .map(|t| oracle::sum(t.iter().copied()))
+                    .collect();
+                let tile = index / TILE;
+                let [first, second] =
+                    [0, 1].map(|i| unit(philox::words(key.seed, key.stream, 2 * row as u64 + i)));
+                assert!(
+                    inverts(&tiles, first, tile),
+                    "{dtype:?} {len} row {row}: tile {tile}"
+                );
+                let of_tile = &weights[tile * TILE..len.min((tile + 1) * TILE)];
+                assert!(
+                    inverts(of_tile, second, index % TILE),
+                    "{dtype:?} {len} row {row}: index {index}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rare_word_draws_the_class_at_the_end_and_only_from_its_probability_on() {
+    // probabilities of 1e-10 to 6e-8 at either end of the row, a thousandth more and less than the word asks for
+    for (stream, index, _) in
+        philox::rare().filter(|(_, index, word)| index % 2 == 1 && word % (1 << 31) > 0)
+    {
+        let words = philox::words(philox::RARE_SEED, stream, index);
+        let (u, row) = (unit(words), (index / 2) as usize);
+        let key = Key::new(philox::RARE_SEED, stream);
+        let (p, last) = if u < 0.5 { (u, false) } else { (1.0 - u, true) };
+        if p > 1e-6 {
+            continue;
+        }
+        for dtype in [DType::F32, DType::F64] {
+            for (factor, drawn) in [(1.001, true), (0.999, false)] {
+                let gap = (1.0 / (p * factor)).ln();
+                let logits = if last {
+                    [gap, gap, 0.0]
+                } else {
+                    [0.0, gap, f64::NEG_INFINITY]
+                };
+                let gap_of_two = if last { std::f64::consts::LN_2 } else { 0.0 };
+                let logits = logits.map(|l| if l > 0.0 { l - gap_of_two } else { l });
+                let x = data::tensor(&logits, (1, 3), dtype, &Device::Cpu)
+                    .broadcast_as((row + 1, 3))
+                    .unwrap();
+                let got = data::indices(&categorical(&x, 1, key).unwrap())[row];
+                let end = if last { 2 } else { 0 };
+                assert_eq!(
+                    got == end,
+                    drawn,
+                    "{dtype:?} stream {stream} word {:#x}: drew {got} at {factor}",
+                    words.0
+                );
+            }
+        }
     }
 }
 

@@ -116,11 +116,9 @@ fn every_layout_gives_the_bits_of_its_contiguous_copy() {
                         for op in [Op::Gumbel, Op::StraightThrough] {
                             let got = op.apply(&view, 0.7, dim, key).unwrap();
                             let want = op.apply(&copy, 0.7, dim, key).unwrap();
-                            assert_eq!(
-                                data::bits(&got),
-                                data::bits(&want),
-                                "{op:?} {shape:?} {dtype:?} {name} dim {dim}"
-                            );
+                            data::assert_same(&got, &want, || {
+                                format!("{op:?} {shape:?} {dtype:?} {name} dim {dim}")
+                            });
                         }
                     }
                 }
@@ -353,7 +351,7 @@ fn a_temperature_per_row_gives_each_row_its_own() {
     let key = Key::new(8, 8);
     let all = gumbel_softmax(
         &x,
-        &data::tensor(&tau, (4, 1), DType::F32, &Device::Cpu),
+        data::tensor(&tau, (4, 1), DType::F32, &Device::Cpu),
         1,
         key,
     )
@@ -705,7 +703,7 @@ fn a_broken_row_is_nan_and_its_neighbours_do_not_notice() {
                     let x = rows_with(&device, dtype, &broken, 11, len);
                     let clean = rows_with(&device, dtype, &[], 11, len);
                     let w = weights(&[11, len], 4, dtype, &device);
-                    let tau = data::tensor(&vec![0.5; 11], (11, 1), dtype, &device);
+                    let tau = data::tensor(&[0.5; 11], (11, 1), dtype, &device);
                     let key = Key::new(1, 1);
                     for op in Op::ALL {
                         let (y, healthy) = (

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FOUNDATIONS: [&str; 3] = ["rng", "rowwise", "simd"];
 /// Files of `src/` that stand above the rooms: the crate's root and the doors for tests. Every other file is a foundation.
 const ABOVE: [&str; 2] = ["lib", "bits"];
-/// Rooms of the issue: a room that vanishes must not make these tests pass by having nothing to look at.
+/// The first rooms: one that vanishes must not make these tests pass by having nothing to look at.
 const ROOMS: [&str; 6] = [
     "noise",
     "tempered_softmax",

@@ -1,5 +1,14 @@
 //! Every room against its contract: one file per room, and the shared tools in `support`.
 
+#![allow(
+    unreachable_pub,
+    reason = "a test binary exports nothing; `pub` is for its own modules"
+)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "a row's number indexes several arrays, and names the row in messages"
+)]
+
 mod bad_input;
 mod categorical;
 mod gaussian;

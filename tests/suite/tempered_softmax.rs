@@ -78,11 +78,9 @@ fn every_layout_gives_the_bits_of_its_contiguous_copy() {
                         for op in OPS {
                             let got = op.apply(&view, 0.7, dim, NO_KEY).unwrap();
                             let want = op.apply(&copy, 0.7, dim, NO_KEY).unwrap();
-                            assert_eq!(
-                                data::bits(&got),
-                                data::bits(&want),
-                                "{op:?} {shape:?} {dtype:?} {name} dim {dim}"
-                            );
+                            data::assert_same(&got, &want, || {
+                                format!("{op:?} {shape:?} {dtype:?} {name} dim {dim}")
+                            });
                         }
                     }
                 }
@@ -234,7 +232,7 @@ fn shifting_a_row_changes_nothing() {
             op.apply(&x, 0.5, 1, NO_KEY).unwrap(),
             op.apply(&shifted, 0.5, 1, NO_KEY).unwrap(),
         );
-        assert_eq!(data::bits(&a), data::bits(&b), "{op:?}");
+        data::assert_same(&a, &b, || format!("{op:?}"));
     }
 }
 

@@ -117,6 +117,21 @@ pub fn bits(t: &Tensor) -> Vec<u64> {
     }
 }
 
+/// Fails at the first element whose bits differ, without printing the tensors.
+#[track_caller]
+pub fn assert_same(got: &Tensor, want: &Tensor, label: impl FnOnce() -> String) {
+    assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()));
+    let (a, b) = (bits(got), bits(want));
+    if let Some(i) = a.iter().zip(&b).position(|(a, b)| a != b) {
+        let (a, b) = (values(got)[i], values(want)[i]);
+        panic!(
+            "{}: element {i} of {:?}: {a:e}, not {b:e}",
+            label(),
+            got.dims()
+        );
+    }
+}
+
 pub fn indices(t: &Tensor) -> Vec<usize> {
     assert_eq!(t.dtype(), DType::U32);
     let flat = t

@@ -73,3 +73,30 @@ pub fn uniform_f64(w: u32, w2: u32) -> f64 {
     let v = (f64::from(w) + f64::from(w2).mul_add(p32, p33)) * p32;
     v.min(1.0 - f64::EPSILON / 2.0)
 }
+
+/// The seed of [`rare`].
+pub const RARE_SEED: u64 = 2024;
+
+/// Streams whose early words are rare ones, as (stream, index, word): below 256, where the second word refines them, the
+/// two ends, the middle. Found by a search; each is checked to be what it says.
+pub fn rare() -> impl Iterator<Item = (u64, u64, u32)> {
+    const FOUND: [(u64, u64, u32); 14] = [
+        (2_440_057, 19, 0),
+        (41_964_541, 30, 0),
+        (4_810_821, 53, 9),
+        (294_471, 1, 10),
+        (832_657, 11, 18),
+        (2_789_965, 9, 27),
+        (35_629, 61, 111),
+        (7_094_571, 6, 108),
+        (5_278_330, 48, 226),
+        (519_191, 56, 249),
+        (12_013_459, 26, 0x8000_0000),
+        (36_845_557, 45, 0x7FFF_FFFF),
+        (17_303_884, 29, 0xFFFF_FFFE),
+        (21_678_395, 35, 0xFFFF_FFFE),
+    ];
+    FOUND
+        .into_iter()
+        .inspect(|&(stream, index, word)| assert_eq!(words(RARE_SEED, stream, index).0, word))
+}

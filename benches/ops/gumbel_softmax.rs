@@ -1,13 +1,18 @@
+use std::hint::black_box;
+
 use anyhow::{Result, ensure};
-use candle_core::Tensor;
-use candle_reparam::{Key, gumbel, gumbel_softmax, gumbel_softmax_st};
+use candle_core::{DType, Tensor};
+use candle_reparam::{Key, bits::SoftmaxBackward, gumbel, gumbel_softmax, gumbel_softmax_st};
 
 use crate::support::{
-    DIM, logits,
+    DIM,
+    copy::CopyBuffers,
+    duel::Duel,
+    logits,
     op::{Op, Pass},
     plain,
-    shapes::SHAPES,
-    suite::Suite,
+    shapes::{SHAPES, Shape},
+    suite::{Case, Direction, Suite},
     verify,
 };
 
@@ -84,4 +89,55 @@ fn verify_gradient(
 pub fn bench(suite: &mut Suite) {
     RELAXED.bench(suite, &SHAPES);
     STRAIGHT_THROUGH.bench(suite, &SHAPES);
+    for shape in SHAPES {
+        backward_kernel(suite, shape);
+    }
+}
+
+/// The backward kernel alone, without what candle does around it: result and gradient in, gradient of the logits out,
+/// in buffers that are there already, beside a copy that moves as many bytes between such buffers.
+fn backward_kernel(suite: &mut Suite, shape: Shape) {
+    let bytes = 3 * shape.elements() * size_of::<f32>() as u64;
+    let case = Case {
+        op: "gumbel_softmax",
+        direction: Direction::Backward,
+        shape,
+        bytes,
+        baseline: "copy of as many bytes on all threads",
+    };
+    suite.run(case, || {
+        let x = logits(shape)?;
+        let y = gumbel_softmax(&x, TAU, DIM, KEY)?;
+        let kernel = SoftmaxBackward::new(
+            y.flatten_all()?.to_vec1()?,
+            x.flatten_all()?.to_vec1()?,
+            y.dim(DIM)?,
+        );
+        let mut out = vec![1f32; shape.elements() as usize];
+        kernel.run(TAU, &mut out)?;
+        // The same gradient from candle's own operations: y (g - <y, g>) / tau, with the logits for g.
+        // In f64, since candle's f32 sum of a long row is not good enough to be the judge.
+        let (y, x) = (y.to_dtype(DType::F64)?, x.to_dtype(DType::F64)?);
+        let g = x.broadcast_sub(&(&y * &x)?.sum_keepdim(DIM)?)?;
+        let want = ((&y * g)? / TAU)?;
+        let got = Tensor::from_slice(&out, x.shape(), x.device())?.to_dtype(DType::F64)?;
+        let error = (got - &want)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        let largest = want.abs()?.max_all()?.to_scalar::<f64>()?;
+        ensure!(
+            largest > 0. && error <= 2e-6 * largest,
+            "the gradient is off by {error:e}, its largest element is {largest:e}"
+        );
+        let mut buffers = CopyBuffers::moving(bytes);
+        Ok(Duel::new(
+            move || {
+                kernel.run(TAU, &mut out)?;
+                black_box(&out);
+                Ok(())
+            },
+            move || {
+                buffers.copy();
+                Ok(())
+            },
+        ))
+    });
 }

@@ -1,6 +1,7 @@
 //! The backward pass of the softmax family as custom ops: from a result, its gradient and the temperatures to the
 //! gradients of logits and temperatures.
 
+use crate::element::Element;
 use crate::op::{TauArg, by_dtype, dtype, rows_of};
 use crate::rowwise::{
     Gradient, LogSoftmaxGradient, SoftmaxGradient, Source, gradient, tau_gradient,
@@ -123,7 +124,6 @@ impl Backward {
             let a = Source::<E>::new(result, result_layout)?;
             let g = Source::<E>::new(grad, grad_layout)?;
             let tau = tau.typed::<E>()?;
-            use crate::element::Element;
             Ok(match self.target {
                 Target::Logits => {
                     let out = gradient(formulas, &a, &g, &tau, rows);
@@ -133,7 +133,7 @@ impl Backward {
                     let out = tau_gradient(formulas, &a, &g, &tau, rows);
                     let mut shape = result_layout.dims().to_vec();
                     shape[self.dim] = 1;
-                    (E::storage(out), shape.into())
+                    (<E as Element>::Wide::storage(out), shape.into())
                 }
             })
         })

@@ -25,14 +25,21 @@ pub fn with_level<R>(name: &str, f: impl FnOnce() -> R) -> R {
     let _guard = FORCED
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let before = simd::level();
     let level = Level::available()
         .into_iter()
         .find(|level| level.name() == name);
+    let _restored = Restore(simd::level());
     assert!(level.is_some_and(simd::force), "no level {name} here");
-    let result = f();
-    simd::force(before);
-    result
+    f()
+}
+
+/// Brings a level back when it goes out of scope, after a panic too.
+struct Restore(Level);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        simd::force(self.0);
+    }
 }
 
 struct F32<'a, N> {

@@ -43,6 +43,7 @@ pub(crate) fn key(op: &str, key: Key) -> Result<()> {
 /// A floating-point tensor on a device with kernels.
 pub(crate) fn tensor(op: &str, what: &str, tensor: &Tensor) -> Result<()> {
     dtype(op, what, tensor.dtype())?;
+    size(op, what, tensor.dims(), tensor.dtype())?;
     device(op, what, tensor.device())
 }
 
@@ -121,5 +122,17 @@ pub(crate) fn tau(op: &str, tau: f64) -> Result<()> {
         Ok(())
     } else {
         bail!("{op}: tau is {tau}, expected a finite number above 0")
+    }
+}
+
+/// A shape whose elements can be counted and addressed.
+pub(crate) fn size(op: &str, what: &str, dims: &[usize], dtype: DType) -> Result<()> {
+    let bytes = dims
+        .iter()
+        .try_fold(dtype.size_in_bytes(), |bytes, &n| bytes.checked_mul(n));
+    match bytes {
+        Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
+        _ if dims.contains(&0) => Ok(()),
+        _ => bail!("{op}: {what} has shape {dims:?}, more elements than can be addressed"),
     }
 }

@@ -9,6 +9,8 @@ use half::{bf16, f16};
 /// A dtype that the ops take. f16 and bf16 are computed in f32 and rounded once, at the store.
 pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     type Compute: RaceReal;
+    /// The element that is stored as it is computed.
+    type Wide: Element<Compute = Self::Compute>;
     const DTYPE: DType;
     /// The smallest and the largest value inside the open unit interval that a uniform draw is rounded to.
     const UNIT_BOUNDS: (f64, f64);
@@ -34,6 +36,7 @@ macro_rules! native {
     ($t:ident, $variant:ident) => {
         impl Element for $t {
             type Compute = $t;
+            type Wide = $t;
             const DTYPE: DType = DType::$variant;
             const UNIT_BOUNDS: (f64, f64) = (0.0, 1.0);
             fn slice(storage: &CpuStorage) -> Option<&[Self]> {
@@ -78,6 +81,7 @@ macro_rules! half {
     ($t:ident, $variant:ident, $bounds:expr, $load:expr, $store:expr) => {
         impl Element for $t {
             type Compute = f32;
+            type Wide = f32;
             const DTYPE: DType = DType::$variant;
             const UNIT_BOUNDS: (f64, f64) = $bounds;
             fn slice(storage: &CpuStorage) -> Option<&[Self]> {

@@ -39,12 +39,17 @@
 //! class (all -inf, or with NaN or +inf) is NaN in the relaxed ops, in that row alone, and an error in the ops that return
 //! an index. Arguments are checked before anything is allocated, and an error names the op and the value.
 //!
+//! Gradients are of the first order: a backward pass is not itself recorded for differentiation, as in candle by default.
+//! For f16 and bf16 they are computed from the rounded result that candle keeps, so they are as good as that result.
+//!
 //! # Cost
 //!
-//! An op allocates its output, one scratch value a row where it returns indices, a few bytes for every 4,096 elements of a
-//! long row, and buffers of a fixed size for each task. Backward passes keep nothing beyond candle's own arguments and
+//! An op allocates its output, a few scratch values a row where it returns indices, some bytes for every 1,024 elements of
+//! a long row, and buffers of a fixed size for each task; with a learned temperature, the backward pass of a one-hot draws
+//! the relaxed sample once more. Backward passes keep nothing beyond candle's own arguments and
 //! results: noise is drawn again from the key. Kernels are compiled for AVX-512, AVX2 with FMA, and portably, chosen at
-//! run time ([`simd_level`]), and run on rayon's global pool. On x86-64 without FMA the portable kernels are correct
+//! run time ([`simd_level`]), and run on candle's own pool of threads, or, where a thread of a rayon pool calls an op, on
+//! that pool. On x86-64 without FMA the portable kernels are correct
 //! but slow.
 //!
 //! This version runs on the CPU. Tensors on another device are refused with an error.

@@ -69,16 +69,9 @@ fn polynomial<V: Float, const N: usize>(x: V, c: &[V::Scalar; N]) -> V {
 
 // ------------------------------------------------------------------------------------------------------------- f32
 
-/// `(ln(1 + m) - m) / m^2` on [-1/3, 1/3].
-const LN_F32: [f32; 8] = [
-    -0.49999937,
-    0.33333197,
-    -0.2500782,
-    0.20011169,
-    -0.16415952,
-    0.13995802,
-    -0.15388583,
-    0.14026378,
+/// `(-ln(1 - u) - u) / u^2` on [-1/3, 1/3].
+const NEG_LN_F32: [f32; 8] = [
+    0.49999937, 0.33333197, 0.2500782, 0.20011169, 0.16415952, 0.13995802, 0.15388583, 0.14026378,
 ];
 /// `(2^f - 1) / f` on [-1/2, 1/2].
 const EXP2_F32: [f32; 6] = [
@@ -135,13 +128,21 @@ fn exponent_f32<S: Simd>(x: S::F32) -> S::U32 {
         .and(S::U32::splat(0xFF80_0000))
 }
 
-/// `ln(1 + m) + e ln 2` for `m` in [-1/3, 1/3], `e` given as its exponent field.
+/// `-ln(1 - u) - e ln 2` for `u` in [-1/3, 1/3], `e` given as its exponent field.
 #[inline(always)]
-fn ln_reduced_f32<S: Simd>(m: S::F32, exponent: S::U32) -> S::F32 {
-    let r = (m * m).mul_add(polynomial(m, &LN_F32), m);
+fn neg_ln_reduced_f32<S: Simd>(u: S::F32, exponent: S::U32) -> S::F32 {
+    let r = (u * u).mul_add(polynomial(u, &NEG_LN_F32), u);
     // ln 2 / 2^23: the exponent field converts without a shift.
     let ln2 = S::F32::splat(std::f32::consts::LN_2 / 8_388_608.0);
-    S::f32_from_i32(exponent).mul_add(ln2, r)
+    S::f32_from_i32(exponent).neg_mul_add(ln2, r)
+}
+
+/// `-ln(x)`.
+#[inline(always)]
+fn neg_ln_f32<S: Simd>(x: S::F32) -> S::F32 {
+    let e = exponent_f32::<S>(x);
+    let u = S::F32::splat(1.0) - S::F32::from_bits(x.to_bits().sub(e));
+    neg_ln_reduced_f32::<S>(u, e)
 }
 
 impl Real for f32 {
@@ -193,19 +194,16 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn ln_lanes<S: Simd>(x: S::F32) -> S::F32 {
-        let e = exponent_f32::<S>(x);
-        let m = S::F32::from_bits(x.to_bits().sub(e)) - S::F32::splat(1.0);
-        ln_reduced_f32::<S>(m, e)
+        -neg_ln_f32::<S>(x)
     }
     #[inline(always)]
     fn gumbel<S: Simd>(v: S::F32) -> S::F32 {
         let one = S::F32::splat(1.0);
         let e = exponent_f32::<S>(one - v);
-        // s = 2^-e, and m = s (1 - v) - 1 from v itself, so that no digit of a small v is lost.
+        // s = 2^-e, and u = 1 - s (1 - v) from v itself, so that no digit of a small v is lost.
         let s = S::F32::from_bits(S::U32::splat(0x3F80_0000).sub(e));
-        let m = v.neg_mul_add(s, s - one);
-        let exponential = -ln_reduced_f32::<S>(m, e);
-        -Self::ln_lanes::<S>(exponential)
+        let exponential = neg_ln_reduced_f32::<S>(v.mul_add(s, one - s), e);
+        neg_ln_f32::<S>(exponential)
     }
     #[inline(always)]
     fn normal_magnitude<S: Simd>(t: S::F32, x: S::F32) -> S::F32 {

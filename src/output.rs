@@ -4,8 +4,13 @@
 //! written from its first element to its last, so that what is initialised is known at any moment; [`fill`] hands out
 //! pieces that are disjoint and together the whole, and makes the buffer a `Vec` once each of them is full.
 
+use candle_core::utils::barrier_pool;
 use rayon::prelude::*;
 use std::marker::PhantomData;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 /// How a buffer is cut; each variant covers a buffer once.
 #[derive(Clone, Copy, Debug)]
@@ -186,8 +191,19 @@ impl<E> Shared<E> {
     }
 }
 
+/// The number of threads that [`parallel`] has here.
+pub(crate) fn threads() -> usize {
+    match rayon::current_thread_index() {
+        Some(_) => rayon::current_num_threads(),
+        None => barrier_pool().n_workers() + 1,
+    }
+}
+
 /// Runs `work` on every index below `items`, in parallel where there are at least two tasks of `grain` elements, with
 /// one scratch value a task; the results in order.
+///
+/// On candle's own pool: its workers spin for a while after each of candle's ops, and threads of another pool would have
+/// to share their cores with them. A thread of a rayon pool stays in that pool, where several can be at work at a time.
 pub(crate) fn parallel<R: Send, T>(
     items: usize,
     elements: usize,
@@ -195,26 +211,39 @@ pub(crate) fn parallel<R: Send, T>(
     scratch: impl Fn() -> T + Sync,
     work: impl Fn(&mut T, usize) -> R + Sync,
 ) -> Vec<R> {
-    // More tasks than threads, so that a thread that lost its core for a while does not hold up the rest.
-    let threads = rayon::current_num_threads();
-    let tasks = if threads == 1 {
-        1
-    } else {
-        items.min(elements / grain.max(1)).min(4 * threads).max(1)
-    };
-    let run = |task: usize| {
+    let run = |range: Range<usize>| {
         let mut scratch = scratch();
-        let range = items * task / tasks..items * (task + 1) / tasks;
         range.map(|i| work(&mut scratch, i)).collect::<Vec<R>>()
     };
-    if tasks == 1 {
-        return run(0);
+    let worth = items.min(elements / grain.max(1));
+    if worth < 2 {
+        return run(0..items);
     }
-    let mut parts: Vec<Vec<R>> = (0..tasks).into_par_iter().map(run).collect();
-    match parts.len() {
-        1 => parts.remove(0),
-        _ => parts.into_iter().flatten().collect(),
-    }
+    // More tasks than threads, so that a thread that lost its core for a while does not hold up the rest.
+    let tasks = match threads() {
+        1 => return run(0..items),
+        threads => worth.min(4 * threads),
+    };
+    let task = |task: usize| run(items * task / tasks..items * (task + 1) / tasks);
+    let parts: Vec<Vec<R>> = if rayon::current_thread_index().is_some() {
+        (0..tasks).into_par_iter().map(task).collect()
+    } else {
+        let parts: Vec<Mutex<thread::Result<Vec<R>>>> =
+            (0..tasks).map(|_| Mutex::new(Ok(Vec::new()))).collect();
+        barrier_pool().execute_chunked(tasks, |range| {
+            for i in range {
+                // A panic that went through the pool would leave its lock poisoned for every later op of the process.
+                let part = catch_unwind(AssertUnwindSafe(|| task(i)));
+                *parts[i].lock().unwrap_or_else(PoisonError::into_inner) = part;
+            }
+        });
+        let part = |part: Mutex<_>| part.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let parts: thread::Result<_> = parts.into_iter().map(part).collect();
+        parts.unwrap_or_else(|panic| resume_unwind(panic))
+    };
+    let mut results = Vec::with_capacity(items);
+    parts.into_iter().for_each(|part| results.extend(part));
+    results
 }
 
 /// # Safety

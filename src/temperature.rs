@@ -98,6 +98,11 @@ impl Temperature {
             check::tau(op, value)?;
         }
         let tau = if fits { tau } else { tau.reshape(())? };
+        // Its gradient is summed over rows, which a half type is too coarse for; the cast brings it back at the end.
+        let tau = match tau.dtype() {
+            DType::F16 | DType::BF16 => tau.to_dtype(DType::F32)?,
+            _ => tau,
+        };
         Ok(Checked::Rows(tau.broadcast_as(row_shape)?))
     }
 }

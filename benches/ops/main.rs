@@ -15,29 +15,16 @@ mod noise;
 mod support;
 mod tempered_softmax;
 
-use std::{
-    env,
-    process::{Command, ExitCode},
-};
+use std::{env, process::Command};
 
 use support::{report, suite::Suite};
 
 /// rayon and candle's own pool both take their size from this variable when they are first used.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> anyhow::Result<()> {
     if env::var_os(THREADS).is_none() {
-        // The ratios asked for are for two threads on both sides. A process cannot change its own environment safely,
-        // so a second one runs with it.
-        let status = Command::new(env::current_exe()?)
-            .args(env::args_os().skip(1))
-            .env(THREADS, "2")
-            .status()?;
-        return Ok(if status.success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
+        return again_with_two_threads();
     }
     println!("{}", report::conditions());
     let mut suite = Suite::new();
@@ -48,6 +35,21 @@ fn main() -> anyhow::Result<ExitCode> {
     gaussian::bench(&mut suite);
     noise::bench(&mut suite);
     autograd_floor::bench(&mut suite);
-    suite.finish()?;
-    Ok(ExitCode::SUCCESS)
+    suite.finish()
+}
+
+/// The ratios asked for are for two threads on both sides, and a process cannot change its own environment safely.
+fn again_with_two_threads() -> anyhow::Result<()> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(env::args_os().skip(1)).env(THREADS, "2");
+    // In this process's place where that can be done, so that whoever stops it stops all of it.
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        Err(command.exec().into())
+    }
+    #[cfg(not(unix))]
+    {
+        std::process::exit(command.status()?.code().unwrap_or(1))
+    }
 }

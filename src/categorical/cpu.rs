@@ -97,7 +97,7 @@ where
         };
         return fill(split, grain, scratch, work).0;
     }
-    let threads = rayon::current_num_threads();
+    let threads = crate::output::threads();
     let tiles = len.div_ceil(TILE);
     if threads > 1 && outer < 2 * threads && tiles >= 2 * TILES_PER_TASK {
         // Few long rows: their tiles are shared out.
@@ -205,13 +205,12 @@ fn load<S: Simd, E: Element>(logits: &Source<E>, at: usize, n: usize, buffer: &m
     buffer[n..n.next_multiple_of(LANES_F32)].fill(E::Compute::NEG_INFINITY);
 }
 
-/// The maximum and the sum of a tile, in the order that the head of this file gives. A NaN makes the sum NaN.
+/// The maximum and the sum of a whole tile, in the order that the head of this file gives. A NaN makes the sum NaN. While
+/// it computes, it has the tile that comes `next` brought to the cache.
 #[inline(always)]
-fn stats<S: Simd, C: Real>(buffer: &mut [C], n: usize) -> (C, C) {
+fn stats<S: Simd, C: Real>(tile: &[C], next: &[C]) -> (C, C) {
     let lanes = C::V::<S>::LANES;
-    // Elements that are not there weigh nothing.
-    buffer[n..TILE].fill(C::NEG_INFINITY);
-    let max = row_max::<S, C>(buffer, TILE);
+    let max = row_max::<S, C>(tile, TILE);
     let pivot = if max == C::NEG_INFINITY {
         C::default()
     } else {
@@ -219,23 +218,43 @@ fn stats<S: Simd, C: Real>(buffer: &mut [C], n: usize) -> (C, C) {
     };
     let scale = C::V::<S>::splat(C::exp_scale(1.0));
     let pivot = C::V::<S>::splat(pivot);
+    let mut sums = [C::default(); LANES];
     for j in (0..LANES).step_by(lanes) {
         let mut e = [pivot; TILE / LANES];
         for (i, e) in e.iter_mut().enumerate() {
-            let x = C::V::<S>::load(&buffer[j + i * LANES..]);
-            *e = C::exp_scaled::<S>((x - pivot) * scale);
+            let at = j + i * LANES;
+            S::prefetch(next, at);
+            *e = C::exp_scaled::<S>((C::V::<S>::load(&tile[at..]) - pivot) * scale);
         }
-        (((e[0] + e[1]) + e[2]) + e[3]).store(&mut buffer[j..]);
+        (((e[0] + e[1]) + e[2]) + e[3]).store(&mut sums[j..]);
     }
     let mut half = LANES / 2;
     while half >= lanes {
         for j in (0..half).step_by(lanes) {
-            let sum = C::V::<S>::load(&buffer[j..]) + Float::load(&buffer[j + half..]);
-            sum.store(&mut buffer[j..]);
+            let sum = C::V::<S>::load(&sums[j..]) + Float::load(&sums[j + half..]);
+            sum.store(&mut sums[j..]);
         }
         half /= 2;
     }
-    (max, C::V::<S>::load(buffer).reduce_add())
+    (max, C::V::<S>::load(&sums).reduce_add())
+}
+
+/// [`stats`] of the tile of `n` elements from `at` on: where it lies if it is whole, else in the buffer, where elements
+/// that are not there weigh nothing.
+#[inline(always)]
+fn stats_at<S: Simd, E: Element>(
+    logits: &Source<E>,
+    at: usize,
+    n: usize,
+    buffer: &mut [E::Compute],
+) -> Tile<E> {
+    if n < TILE {
+        logits.copy_to::<S>(at, &mut buffer[..n]);
+        buffer[n..TILE].fill(E::Compute::NEG_INFINITY);
+        return tile_stats::<S, E::Compute>(&buffer[..TILE], &[]);
+    }
+    let tile = logits.view::<S>(at, TILE, buffer);
+    tile_stats::<S, E::Compute>(tile, logits.native_from(at + TILE))
 }
 
 /// The element that `word` chooses among `n` exponentials, followed by zeros to the end of a vector.
@@ -325,8 +344,8 @@ fn choose_element<S: Simd, C: Weight>(buffer: &mut [C], n: usize, word: u64) -> 
 
 outlined! {
     /// [`stats`] of one tile.
-    fn tile_stats['a, C: Real](buffer: &'a mut [C], n: usize) -> (C, C) {
-        stats::<S, C>(buffer, n)
+    fn tile_stats['a, C: Real](tile: &'a [C], next: &'a [C]) -> (C, C) {
+        stats::<S, C>(tile, next)
     }
 
     /// [`choose_element`] in one tile.
@@ -374,8 +393,7 @@ impl<E: Element> Kernel for TileStats<'_, E> {
         let mut stats = Vec::with_capacity(tiles.len());
         for tile in tiles {
             let n = TILE.min(len - tile * TILE);
-            load::<S, E>(logits, row * len + tile * TILE, n, buffer);
-            stats.push(tile_stats::<S, E::Compute>(buffer, n));
+            stats.push(stats_at::<S, E>(logits, row * len + tile * TILE, n, buffer));
         }
         stats
     }
@@ -452,8 +470,7 @@ where
                 tiles.clear();
                 for at in (0..len).step_by(TILE) {
                     let n = TILE.min(len - at);
-                    load::<S, E>(logits, row * len + at, n, buffer);
-                    tiles.push(tile_stats::<S, E::Compute>(buffer, n));
+                    tiles.push(stats_at::<S, E>(logits, row * len + at, n, buffer));
                 }
                 ChooseLong {
                     logits,

@@ -17,8 +17,8 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 ///   over the remaining dims, takes words `2 r` and `2 r + 1` of the key's stream and their second words.
 /// * **Shapes**: any rank from 1, any layout; the result is u32, without `dim`.
 /// * **Dtypes**: f32, f64; f16 and bf16 are weighed in f32.
-/// * **Range and precision**: probabilities are exact to about 1e-6 of their value (f32), down to 2^-50 of that of the
-///   tile's likeliest class; both uniforms have 64 bits. A logit of -inf is never drawn. Tile sums and choices have a fixed
+/// * **Range and precision**: probabilities are exact to about 1e-6 of their value (f32), plus up to 2^-50 of that of the
+///   tile's likeliest class (a class below 2^-50 of it in its tile of 1,024 is not drawn); both uniforms have 64 bits. A logit of -inf is never drawn. Tile sums and choices have a fixed
 ///   order, so the index does not depend on threads or instruction set.
 /// * **Gradient**: none, as an index has none; nothing is kept.
 /// * **Errors**: a row that is all -inf, or holds NaN or +inf (on the CPU), with its index; a dtype that is not listed;

@@ -2,7 +2,9 @@ use crate::element::{Element, Vector};
 use crate::math::Real;
 use crate::output::{Piece, Split, fill};
 use crate::rng::{self, FILL_SLACK, Normal, Stream};
-use crate::rowwise::{CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Source, TILE, padded, push};
+use crate::rowwise::{
+    CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Source, TILE, add_compensated, padded, push,
+};
 use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch, outlined};
 use std::marker::PhantomData;
 
@@ -131,9 +133,16 @@ outlined! {
 
     /// The sum of the divergence's terms over whole vectors.
     fn row_terms['a, C: Real](mean: &'a [C], log_var: &'a [C], n: usize) -> f64 {
+        /// Vectors summed in one chain, as in the softmax.
+        const CHAIN: usize = 64;
+        let lanes = C::V::<S>::LANES;
         let mut sum = C::V::<S>::splat(C::default());
-        for at in (0..n).step_by(C::V::<S>::LANES) {
-            sum = sum + term::<S, C>(&mean[at..], &log_var[at..]);
+        for first in (0..n).step_by(CHAIN * lanes) {
+            let mut chain = C::V::<S>::splat(C::default());
+            for at in (first..n.min(first + CHAIN * lanes)).step_by(lanes) {
+                chain = chain + term::<S, C>(&mean[at..], &log_var[at..]);
+            }
+            sum = sum + chain;
         }
         sum.reduce_add().f64()
     }
@@ -143,6 +152,7 @@ outlined! {
         mean: &'a [C],
         log_var: &'a [C],
         sums: &'a mut [C],
+        carry: &'a mut [C],
         stride: usize,
     ) -> () {
         for j in (0..stride).step_by(C::V::<S>::LANES) {
@@ -155,7 +165,7 @@ outlined! {
                 }
                 sum = sum + chain;
             }
-            (C::V::<S>::load(&sums[j..]) + sum).store(&mut sums[j..]);
+            add_compensated::<S, C>(&mut sums[j..], &mut carry[j..], sum);
         }
     }
 }
@@ -176,9 +186,10 @@ pub(super) fn divergence<E: Element>(mean: &Source<E>, log_var: &Source<E>, rows
     } else {
         TILE + LANES_F32
     };
-    let scratch = || [block, block, padded(width)].map(|n| vec![E::Compute::default(); n]);
+    let scratch =
+        || [block, block, padded(width), padded(width)].map(|n| vec![E::Compute::default(); n]);
     let grain = (GRAIN / len).max(1);
-    let work = |buffers: &mut [Vec<E::Compute>; 3], _: usize, piece: &mut Piece<E>| {
+    let work = |buffers: &mut [Vec<E::Compute>; 4], _: usize, piece: &mut Piece<E>| {
         dispatch(Divergence {
             mean,
             log_var,
@@ -194,7 +205,7 @@ struct Divergence<'a, 'b, E: Element> {
     mean: &'a Source<'a, E>,
     log_var: &'a Source<'a, E>,
     rows: Rows,
-    buffers: &'a mut [Vec<E::Compute>; 3],
+    buffers: &'a mut [Vec<E::Compute>; 4],
     piece: &'a mut Piece<'b, E>,
 }
 
@@ -210,7 +221,7 @@ impl<E: Element> Kernel for Divergence<'_, '_, E> {
     fn run<S: Simd>(self) {
         let Rows { len, inner, .. } = self.rows;
         let place = self.piece.place();
-        let [mean, log_var, sums] = self.buffers;
+        let [mean, log_var, sums, carry] = self.buffers;
         let lanes = Vector::<S, E>::LANES;
         if inner == 1 {
             let mut total = 0.0;
@@ -230,6 +241,7 @@ impl<E: Element> Kernel for Divergence<'_, '_, E> {
         let (slab, at) = (place.start / inner, place.start % inner);
         let (width, stride) = (place.width, padded(place.width));
         sums[..stride].fill(E::Compute::default());
+        carry[..stride].fill(E::Compute::default());
         for first in (0..len).step_by(LINES) {
             let lines = LINES.min(len - first);
             for line in 0..lines {
@@ -239,7 +251,7 @@ impl<E: Element> Kernel for Divergence<'_, '_, E> {
                 self.log_var.copy_to::<S>(start, &mut log_var[range]);
             }
             let n = lines * stride;
-            block_terms::<S, E::Compute>(&mean[..n], &log_var[..n], sums, stride);
+            block_terms::<S, E::Compute>(&mean[..n], &log_var[..n], sums, carry, stride);
         }
         let half = half::<S, E::Compute>();
         for j in (0..stride).step_by(lanes) {

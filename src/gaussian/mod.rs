@@ -16,7 +16,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 /// * **Shapes**: `mean` and `log_var` of one shape, any layout; the result has it too.
 /// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32, noise included, and rounded once.
 /// * **Range and precision**: error below 1e-6 (f32) or 4e-15 (f64) of `|mean| + exp(log_var / 2) |eps|`, while `|log_var|`
-///   is below 170 (f32); a `log_var` of -inf gives `mean` exactly.
+///   is below 160 (f32); a `log_var` of -inf gives `mean` exactly.
 /// * **Gradient**: `g` to `mean`, `g exp(log_var / 2) eps / 2` to `log_var`, with `eps` drawn again from the key; nothing is
 ///   kept for it, and nothing computed for an argument that tracks no gradient.
 /// * **Errors**: shapes, dtypes or devices that differ; a dtype that is not listed; a key whose stream is not below 2^63.

@@ -12,8 +12,9 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 /// * **Formula**: `argmax_i (logits + gumbel(logits.shape(), key))_i`, the lowest index where scores tie.
 /// * **Shapes**: any rank from 1, any layout; the result is u32, without `dim`.
 /// * **Dtypes**: f32, f64; f16 and bf16 are scored in f32.
-/// * **Range and precision**: exact: the noise keeps its distribution down to classes of probability 2^-64, so that rare
-///   classes are drawn as often as they should be. The same index on every device. It is the hot entry of
+/// * **Range and precision**: exact up to the rounding of `logits + g`: the noise keeps its distribution down to classes of
+///   probability 2^-64, so that rare classes are drawn as often as they should be, but a common offset of millions leaves
+///   no digits to it. The same index on every device. It is the hot entry of
 ///   [`gumbel_softmax_st`](crate::gumbel_softmax_st) under the same key. A logit of -inf is never drawn.
 /// * **Gradient**: none, as an index has none; nothing is kept.
 /// * **Errors**: a row that is all -inf, or holds NaN or +inf (on the CPU), with its index; a dtype that is not listed;

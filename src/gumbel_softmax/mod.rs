@@ -17,7 +17,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 ///   device; drawn and normalised in one pass, without a noise tensor.
 /// * **Shapes**: any rank from 1, any layout; the result has the shape, dtype and device of `logits`.
 /// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32, noise included, and rounded once.
-/// * **Range and precision**: `[0, 1]`; within 2e-6 (f32) or 1e-14 (f64) of the row's largest value, given the noise. The
+/// * **Range and precision**: `[0, 1]`; within 2e-6 (f32) or 1e-14 (f64) of the row's largest value, given `logits + g` rounded to
+///   the dtype it is computed in: logits with a large common offset leave fewer digits to the noise. The
 ///   arg-max is distributed as `softmax(logits)`; small `tau` is near one-hot and high in gradient variance, large `tau`
 ///   near uniform and biased. A logit of -inf is a mask: 0, gradient 0. A row that is all -inf, or holds NaN or +inf, is
 ///   NaN, and no other row is.

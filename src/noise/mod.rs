@@ -87,6 +87,7 @@ fn draw<N: Noise>(
 ) -> Result<Tensor> {
     check::dtype(name, "the result", dtype)?;
     check::device(name, "the result", device)?;
+    check::size(name, "the result", shape.dims(), dtype)?;
     check::key(name, key)?;
     by_dtype!(name, dtype, E => Ok(tensor(cpu::draw::<E, N>(shape.elem_count(), key), shape)))
 }

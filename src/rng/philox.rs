@@ -31,7 +31,8 @@ pub struct Philox4x32 {
 }
 
 impl Philox4x32 {
-    /// The stream of `key`, from its first word.
+    /// The stream of `key`, from its first word. A key's stream should be below 2^63, as for the ops: from there on are the
+    /// words that refine small uniforms.
     ///
     /// ```
     /// use candle_reparam::{Key, Philox4x32};

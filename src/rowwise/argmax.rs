@@ -77,7 +77,7 @@ pub(crate) fn argmax<E: Element>(scores: &Perturbed<E>, rows: Rows) -> Vec<Winne
             from,
         })
     };
-    let threads = rayon::current_num_threads();
+    let threads = crate::output::threads();
     if len <= TILE || outer >= 2 * threads || threads == 1 {
         return parallel(outer, outer, grain, scratch, |scratch, row| {
             // Each tile starts from the best of those before, which lets it skip the more.

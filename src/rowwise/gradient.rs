@@ -3,71 +3,101 @@
 
 use super::source::{push, widen};
 use super::temperature::{RowTau, Tau, inverse};
-use super::{CHAIN_LINES, GRAIN, LINES, Rows, Source, TILE, padded};
+use super::{CHAIN_LINES, GRAIN, LINES, Rows, Source, TILE, add_compensated, padded};
 use crate::element::Element;
 use crate::math::Real;
 use crate::output::{Piece, Split, fill, parallel, rework};
 use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch, outlined};
 use std::marker::PhantomData;
 
-/// The formulas of one member of the family. `a` is the forward result, `g` its gradient, `r` the sum of
-/// [`Gradient::term`] over the row.
-pub(crate) trait Gradient: Copy + Send + Sync + 'static {
-    fn term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>) -> C::V<S>;
-    /// The gradient of the tempered score, that is, `tau` times that of the logit.
-    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S>;
-    /// `-tau` times the element's share of the temperature's gradient.
-    fn tau_term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S>;
+/// What the formulas need of a row.
+///
+/// Both shifts change nothing in exact arithmetic, where the gradients of a row's scores sum to 0, and everything in
+/// rounded arithmetic: the gradient of a class of probability near 1 is a difference of nearly equal numbers, and a sum
+/// that should vanish is multiplied by a logarithm. The largest element is where both differences become exact.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<V> {
+    /// [`Gradient::level`] of the largest element.
+    top: V,
+    /// The gradient at the largest element, from which gradients are counted.
+    shift: V,
+    /// The sum of [`Gradient::term`] over the row.
+    sum: V,
 }
 
-/// `y = softmax(score)`: `r = <y, g>`, `y (g - r)`, and `ln y` times that.
+/// The formulas of one member of the family. `a` is the forward result, `g` its gradient.
+pub(crate) trait Gradient: Copy + Send + Sync + 'static {
+    /// Whether the gradient of the logits needs the shift.
+    const SHIFTS: bool;
+    fn term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, row: Around<C::V<S>>) -> C::V<S>;
+    /// The gradient of the tempered score, that is, `tau` times that of the logit.
+    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, row: Around<C::V<S>>) -> C::V<S>;
+    /// The tempered score, up to a constant of the row.
+    fn level<S: Simd, C: Real>(a: C::V<S>) -> C::V<S>;
+    /// Whether an element has no share in the temperature's gradient.
+    fn vanishes<S: Simd, C: Real>(a: C::V<S>) -> <C::V<S> as Float>::Mask;
+}
+
+/// `y = softmax(score)`: `y (g - <y, g>)`, level `ln y`.
 #[derive(Clone, Copy)]
 pub(crate) struct SoftmaxGradient;
 
 impl Gradient for SoftmaxGradient {
+    const SHIFTS: bool = true;
     #[inline(always)]
-    fn term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>) -> C::V<S> {
-        a * g
+    fn term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, row: Around<C::V<S>>) -> C::V<S> {
+        a * (g - row.shift)
     }
     #[inline(always)]
-    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S> {
-        a * (g - r)
+    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, row: Around<C::V<S>>) -> C::V<S> {
+        a * ((g - row.shift) - row.sum)
     }
     #[inline(always)]
-    fn tau_term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S> {
+    fn level<S: Simd, C: Real>(a: C::V<S>) -> C::V<S> {
+        C::ln_lanes::<S>(a)
+    }
+    #[inline(always)]
+    fn vanishes<S: Simd, C: Real>(a: C::V<S>) -> <C::V<S> as Float>::Mask {
         // y ln y tends to 0 with y; the logarithm is that of normal numbers.
-        let vanishing = a.lt(C::V::<S>::splat(C::SMALLEST));
-        let term = Self::score::<S, C>(a, g, r) * C::ln_lanes::<S>(a);
-        Float::select(vanishing, C::V::<S>::splat(C::default()), term)
+        a.lt(C::V::<S>::splat(C::SMALLEST))
     }
 }
 
-/// `l = log softmax(score)`: `r = sum g`, `g - exp(l) r`, and `l` times that; all 0 where `l` is -inf, since such a score
-/// is a mask.
+/// `l = log softmax(score)`: `g - exp(l) sum g`, level `l`; all 0 where `l` is -inf, since such a score is a mask.
 #[derive(Clone, Copy)]
 pub(crate) struct LogSoftmaxGradient;
 
 impl Gradient for LogSoftmaxGradient {
+    const SHIFTS: bool = false;
     #[inline(always)]
-    fn term<S: Simd, C: Real>(_: C::V<S>, g: C::V<S>) -> C::V<S> {
+    fn term<S: Simd, C: Real>(_: C::V<S>, g: C::V<S>, _: Around<C::V<S>>) -> C::V<S> {
         g
     }
     #[inline(always)]
-    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S> {
+    fn score<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, row: Around<C::V<S>>) -> C::V<S> {
         let p = C::exp_scaled::<S>(a * C::V::<S>::splat(C::exp_scale(1.0)));
-        masked::<S, C>(a, p.neg_mul_add(r, g))
+        let zero = C::V::<S>::splat(C::default());
+        Float::select(Self::vanishes::<S, C>(a), zero, p.neg_mul_add(row.sum, g))
     }
     #[inline(always)]
-    fn tau_term<S: Simd, C: Real>(a: C::V<S>, g: C::V<S>, r: C::V<S>) -> C::V<S> {
-        masked::<S, C>(a, Self::score::<S, C>(a, g, r) * a)
+    fn level<S: Simd, C: Real>(a: C::V<S>) -> C::V<S> {
+        a
+    }
+    #[inline(always)]
+    fn vanishes<S: Simd, C: Real>(a: C::V<S>) -> <C::V<S> as Float>::Mask {
+        a.le(C::V::<S>::splat(C::NEG_INFINITY))
     }
 }
 
-/// 0 where `a` is -inf.
+/// `-tau` times the element's share of the temperature's gradient.
 #[inline(always)]
-fn masked<S: Simd, C: Real>(a: C::V<S>, x: C::V<S>) -> C::V<S> {
-    let mask = a.le(C::V::<S>::splat(C::NEG_INFINITY));
-    Float::select(mask, C::V::<S>::splat(C::default()), x)
+fn tau_term<S: Simd, C: Real, G: Gradient>(
+    a: C::V<S>,
+    g: C::V<S>,
+    row: Around<C::V<S>>,
+) -> C::V<S> {
+    let term = G::score::<S, C>(a, g, row) * (G::level::<S, C>(a) - row.top);
+    Float::select(G::vanishes::<S, C>(a), C::V::<S>::splat(C::default()), term)
 }
 
 /// The gradient of the logits.
@@ -82,9 +112,9 @@ pub(crate) fn gradient<E: Element, G: Gradient>(
     if rows.elements() == 0 {
         Vec::new()
     } else if job.splits() {
-        let sums = job.split_sums(a);
+        let rows = job.split_rows(a);
         let work = |buffers: &mut Buffers<E>, i, piece: &mut Piece<E>| {
-            job.finish_tile(buffers, i, sums[job.row_of_tile(i)], piece);
+            job.finish_tile(buffers, i, rows[job.row_of_tile(i)], piece);
         };
         fill(job.tiles(), GRAIN, || job.buffers(), work).0
     } else {
@@ -121,14 +151,14 @@ pub(crate) fn gradient_into<E: Element, G: Gradient>(
     );
 }
 
-/// The gradient of the temperature of each row.
+/// The gradient of the temperature of each row, not rounded to a half type: it may yet be summed over rows.
 pub(crate) fn tau_gradient<E: Element, G: Gradient>(
     _: G,
     a: &Source<E>,
     g: &Source<E>,
     tau: &Tau<E>,
     rows: Rows,
-) -> Vec<E> {
+) -> Vec<E::Wide> {
     let job = Job::<E, G>::new(Some(a), g, tau, rows);
     if rows.elements() == 0 {
         // A row exists even where the batch is empty only if there are rows, and then they have elements.
@@ -143,12 +173,11 @@ pub(crate) fn tau_gradient<E: Element, G: Gradient>(
             inner,
             width: rows.column_width(),
         };
-        let work = |buffers: &mut Buffers<E>, _: usize, piece: &mut Piece<E>| {
-            dispatch(Columns {
+        let work = |buffers: &mut Buffers<E>, _: usize, piece: &mut Piece<E::Wide>| {
+            dispatch(TauColumns {
                 job: &job,
                 buffers,
                 piece,
-                tau: true,
             });
         };
         fill(split, grain, || job.buffers(), work).0
@@ -157,7 +186,7 @@ pub(crate) fn tau_gradient<E: Element, G: Gradient>(
             total: outer,
             size: 1,
         };
-        let work = |buffers: &mut Buffers<E>, row: usize, piece: &mut Piece<E>| {
+        let work = |buffers: &mut Buffers<E>, row: usize, piece: &mut Piece<E::Wide>| {
             dispatch(TauRow {
                 job: &job,
                 buffers,
@@ -182,11 +211,56 @@ struct Buffers<E: Element> {
     a: Vec<E::Compute>,
     g: Vec<E::Compute>,
     out: Vec<E::Compute>,
-    /// Column tiles: the sums, the inverse temperatures, and a second sum.
-    sum: Vec<E::Compute>,
-    inverse: Vec<E::Compute>,
-    second: Vec<E::Compute>,
+    columns: ColumnState<E::Compute>,
     taus: Vec<f64>,
+}
+
+/// What is known of the columns of a tile.
+#[derive(Default)]
+struct ColumnState<C> {
+    top: Vec<C>,
+    shift: Vec<C>,
+    sum: Vec<C>,
+    /// What the sums' roundings lost.
+    carry: Vec<C>,
+    inverse: Vec<C>,
+    second: Vec<C>,
+    second_carry: Vec<C>,
+}
+
+/// What is known of a row.
+#[derive(Clone, Copy)]
+struct Row<C> {
+    /// The largest element.
+    top: C,
+    shift: C,
+    sum: f64,
+}
+
+impl<C: Real> Row<C> {
+    fn new() -> Self {
+        Self {
+            top: C::NEG_INFINITY,
+            shift: C::default(),
+            sum: 0.0,
+        }
+    }
+
+    /// Takes in the largest element of another tile and the gradient there.
+    fn take(&mut self, (top, shift): (C, C)) {
+        if top > self.top || (top == self.top && shift > self.shift) {
+            (self.top, self.shift) = (top, shift);
+        }
+    }
+
+    #[inline(always)]
+    fn around<S: Simd, G: Gradient>(self) -> Around<C::V<S>> {
+        Around {
+            top: G::level::<S, C>(C::V::<S>::splat(self.top)),
+            shift: C::V::<S>::splat(self.shift),
+            sum: C::V::<S>::splat(C::of(self.sum)),
+        }
+    }
 }
 
 impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
@@ -209,9 +283,15 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
                 a: zeros(block),
                 g: zeros(block),
                 out: Vec::new(),
-                sum: zeros(stride),
-                inverse: zeros(stride),
-                second: zeros(stride),
+                columns: ColumnState {
+                    top: zeros(stride),
+                    shift: zeros(stride),
+                    sum: zeros(stride),
+                    carry: zeros(stride),
+                    inverse: zeros(stride),
+                    second: zeros(stride),
+                    second_carry: zeros(stride),
+                },
                 taus: Vec::new(),
             }
         } else {
@@ -220,9 +300,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
                 a: zeros(n),
                 g: zeros(n),
                 out: zeros(n),
-                sum: Vec::new(),
-                inverse: Vec::new(),
-                second: Vec::new(),
+                columns: ColumnState::default(),
                 taus: Vec::new(),
             }
         }
@@ -252,7 +330,7 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
 
     /// Whether long rows are so few that their tiles are shared out.
     fn splits(&self) -> bool {
-        let threads = rayon::current_num_threads();
+        let threads = crate::output::threads();
         let Rows { outer, len, inner } = self.rows;
         inner == 1 && len > TILE && threads > 1 && outer < 2 * threads
     }
@@ -269,28 +347,49 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
         i / self.rows.len.div_ceil(TILE)
     }
 
-    /// The sums of the rows from those of their tiles.
-    fn split_sums(&self, a: &Source<E>) -> Vec<f64> {
+    /// What is known of the rows from what is known of their tiles.
+    fn split_rows(&self, a: &Source<E>) -> Vec<Row<E::Compute>> {
         let split = self.tiles();
+        let tiles = self.rows.len.div_ceil(TILE);
+        let elements = self.rows.elements();
+        let mut rows = vec![Row::new(); self.rows.outer];
+        let tile = |buffers: &mut Buffers<E>, i: usize, row: Option<Row<E::Compute>>| {
+            let place = split.place(i);
+            dispatch(Tile::<E, G> {
+                a,
+                g: self.g,
+                buffers,
+                start: place.start,
+                n: place.width,
+                row,
+                formulas: self.formulas,
+            })
+        };
+        if G::SHIFTS {
+            let pivots = parallel(
+                split.pieces(),
+                elements,
+                GRAIN,
+                || self.buffers(),
+                |b, i| tile(b, i, None),
+            );
+            for (row, pivots) in rows.iter_mut().zip(pivots.chunks(tiles)) {
+                pivots
+                    .iter()
+                    .for_each(|pivot| row.take((pivot.top, pivot.shift)));
+            }
+        }
         let sums = parallel(
             split.pieces(),
-            self.rows.elements(),
+            elements,
             GRAIN,
             || self.buffers(),
-            |buffers, i| {
-                let place = split.place(i);
-                dispatch(TileSum::<E, G> {
-                    a,
-                    g: self.g,
-                    buffers,
-                    start: place.start,
-                    n: place.width,
-                    formulas: self.formulas,
-                })
-            },
+            |b, i| tile(b, i, Some(rows[self.row_of_tile(i)])),
         );
-        let tiles = self.rows.len.div_ceil(TILE);
-        sums.chunks(tiles).map(|tiles| tiles.iter().sum()).collect()
+        for (row, sums) in rows.iter_mut().zip(sums.chunks(tiles)) {
+            row.sum = sums.iter().map(|tile| tile.sum).sum();
+        }
+        rows
     }
 
     fn whole(&self, buffers: &mut Buffers<E>, i: usize, piece: &mut Piece<E>) {
@@ -299,7 +398,6 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
                 job: self,
                 buffers,
                 piece,
-                tau: false,
             });
         } else {
             let first = i * self.rows_per_piece();
@@ -312,12 +410,18 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
         }
     }
 
-    fn finish_tile(&self, buffers: &mut Buffers<E>, i: usize, sum: f64, piece: &mut Piece<E>) {
+    fn finish_tile(
+        &self,
+        buffers: &mut Buffers<E>,
+        i: usize,
+        row: Row<E::Compute>,
+        piece: &mut Piece<E>,
+    ) {
         dispatch(FinishTile {
             job: self,
             buffers,
-            row: self.row_of_tile(i),
-            sum,
+            index: self.row_of_tile(i),
+            row,
             piece,
         });
     }
@@ -330,16 +434,17 @@ impl<E: Element, G: Gradient> Job<'_, E, G> {
     fn operands<'s, S: Simd>(
         &'s self,
         (start, at, n): (usize, usize, usize),
-        piece: &Piece<E>,
+        piece: Option<&Piece<E>>,
         a: &'s mut [E::Compute],
         g: &'s mut [E::Compute],
     ) -> (&'s [E::Compute], &'s [E::Compute]) {
-        let a = match self.a {
-            Some(source) => source.view::<S>(start, n, a),
-            None => {
+        let a = match (self.a, piece) {
+            (Some(source), _) => source.view::<S>(start, n, a),
+            (None, Some(piece)) => {
                 widen::<S, E>(piece.written(at, n), &mut a[..n]);
                 a
             }
+            (None, None) => unreachable!("the forward result is an operand or in the output"),
         };
         (a, self.g.view::<S>(start, n, g))
     }
@@ -349,7 +454,7 @@ impl<E: Element, G: Gradient> Job<'_, E, G> {
     fn load_block<S: Simd>(
         &self,
         (slab, first, at, width): (usize, usize, usize, usize),
-        piece: &Piece<E>,
+        piece: Option<&Piece<E>>,
         a: &mut [E::Compute],
         g: &mut [E::Compute],
     ) {
@@ -358,9 +463,12 @@ impl<E: Element, G: Gradient> Job<'_, E, G> {
         for line in 0..LINES.min(len - first) {
             let start = (slab * len + first + line) * inner + at;
             let range = line * stride..line * stride + width;
-            match self.a {
-                Some(source) => source.copy_to::<S>(start, &mut a[range.clone()]),
-                None => widen::<S, E>(piece.written_line(first + line), &mut a[range.clone()]),
+            match (self.a, piece) {
+                (Some(source), _) => source.copy_to::<S>(start, &mut a[range.clone()]),
+                (None, Some(piece)) => {
+                    widen::<S, E>(piece.written_line(first + line), &mut a[range.clone()]);
+                }
+                (None, None) => unreachable!("the forward result is an operand or in the output"),
             }
             self.g.copy_to::<S>(start, &mut g[range]);
         }
@@ -421,24 +529,49 @@ fn row_gradient<S: Simd, C: Real, G: Gradient>(
     g: &[C],
     dst: &mut [C],
     n: usize,
-    sum: C,
+    row: Around<C::V<S>>,
     inverse: C,
 ) {
     let lanes = C::V::<S>::LANES;
-    let (sum, inverse) = (C::V::<S>::splat(sum), C::V::<S>::splat(inverse));
+    let inverse = C::V::<S>::splat(inverse);
     let full = n / lanes * lanes;
     for at in (0..full).step_by(lanes) {
-        let score = G::score::<S, C>(Float::load(&a[at..]), Float::load(&g[at..]), sum);
+        let score = G::score::<S, C>(Float::load(&a[at..]), Float::load(&g[at..]), row);
         (score * inverse).store(&mut dst[at..]);
     }
     if full < n {
         let (a, g) = (load_tail::<S, C>(a, full, n), load_tail::<S, C>(g, full, n));
-        (G::score::<S, C>(a, g, sum) * inverse).store(&mut dst[full..]);
+        (G::score::<S, C>(a, g, row) * inverse).store(&mut dst[full..]);
     }
 }
 
+/// The largest element of a row and the gradient there; the largest gradient where elements tie.
+#[inline(always)]
+fn row_pivot<S: Simd, C: Real>(a: &[C], g: &[C], n: usize) -> (C, C) {
+    let lanes = C::V::<S>::LANES;
+    let lowest = C::V::<S>::splat(C::NEG_INFINITY);
+    let (mut top, mut shift) = (lowest, lowest);
+    let full = n / lanes * lanes;
+    for at in (0..full).step_by(lanes) {
+        let x = C::V::<S>::load(&a[at..]);
+        let better = top.lt(x);
+        top = Float::select(better, x, top);
+        shift = Float::select(better, Float::load(&g[at..]), shift);
+    }
+    if full < n {
+        let mask = C::V::<S>::first(n - full);
+        let x = Float::select(mask, load_tail::<S, C>(a, full, n), lowest);
+        let better = top.lt(x);
+        top = Float::select(better, x, top);
+        shift = Float::select(better, load_tail::<S, C>(g, full, n), shift);
+    }
+    let best = top.reduce_max();
+    let there = C::V::<S>::splat(best).le(top);
+    (best, Float::select(there, shift, lowest).reduce_max())
+}
+
 outlined! {
-    /// [`row_gradient`] of rows that follow each other, with their sums.
+    /// [`row_gradient`] of rows that follow each other.
     fn rows_gradient['a, C: Real, G: Gradient](
         a: &'a [C],
         g: &'a [C],
@@ -450,25 +583,37 @@ outlined! {
     ) -> () {
         let _ = formulas;
         let fixed = inverse::<C>(tau.at(0));
+        let zero = C::V::<S>::splat(C::default());
         for i in 0..count {
             let (a, g, dst) = (&a[i * len..], &g[i * len..], &mut dst[i * len..]);
             let inverse = match tau {
                 RowTau::Fixed(_) => fixed,
                 RowTau::Each(_) => inverse::<C>(tau.at(i)),
             };
-            let sum = row_sum::<S, C>(a, g, len, #[inline(always)] |a, g| G::term::<S, C>(a, g));
-            row_gradient::<S, C, G>(a, g, dst, len, sum, inverse);
+            let mut row = Around { top: zero, shift: zero, sum: zero };
+            if G::SHIFTS {
+                row.shift = C::V::<S>::splat(row_pivot::<S, C>(a, g, len).1);
+            }
+            let sum = row_sum::<S, C>(a, g, len, #[inline(always)] |a, g| G::term::<S, C>(a, g, row));
+            row.sum = C::V::<S>::splat(sum);
+            row_gradient::<S, C, G>(a, g, dst, len, row, inverse);
         }
+    }
+
+    fn tile_pivot['a, C: Real](a: &'a [C], g: &'a [C], n: usize) -> (C, C) {
+        row_pivot::<S, C>(a, g, n)
     }
 
     fn tile_term['a, C: Real, G: Gradient](
         a: &'a [C],
         g: &'a [C],
         n: usize,
+        row: Row<C>,
         formulas: PhantomData<G>,
     ) -> f64 {
         let _ = formulas;
-        row_sum::<S, C>(a, g, n, #[inline(always)] |a, g| G::term::<S, C>(a, g)).f64()
+        let row = row.around::<S, G>();
+        row_sum::<S, C>(a, g, n, #[inline(always)] |a, g| G::term::<S, C>(a, g, row)).f64()
     }
 
     fn tile_gradient['a, C: Real, G: Gradient](
@@ -476,47 +621,62 @@ outlined! {
         g: &'a [C],
         dst: &'a mut [C],
         n: usize,
-        sum: f64,
+        row: Row<C>,
         tau: f64,
         formulas: PhantomData<G>,
     ) -> () {
         let _ = formulas;
-        row_gradient::<S, C, G>(a, g, dst, n, C::of(sum), inverse(tau));
+        row_gradient::<S, C, G>(a, g, dst, n, row.around::<S, G>(), inverse(tau));
     }
 
     fn tile_tau_term['a, C: Real, G: Gradient](
         a: &'a [C],
         g: &'a [C],
         n: usize,
-        sum: f64,
+        row: Row<C>,
         formulas: PhantomData<G>,
     ) -> f64 {
         let _ = formulas;
-        let r = C::V::<S>::splat(C::of(sum));
-        let term = row_sum::<S, C>(a, g, n, #[inline(always)] |a, g| G::tau_term::<S, C>(a, g, r));
-        term.f64()
+        let row = row.around::<S, G>();
+        row_sum::<S, C>(a, g, n, #[inline(always)] |a, g| tau_term::<S, C, G>(a, g, row)).f64()
+    }
+
+    /// Brings the largest elements of columns, and the gradients there, up to date with a block.
+    fn block_pivots['a, C: Real](
+        a: &'a [C],
+        g: &'a [C],
+        state: &'a mut ColumnState<C>,
+        stride: usize,
+    ) -> () {
+        for j in (0..stride).step_by(C::V::<S>::LANES) {
+            let (mut top, mut shift) =
+                (C::V::<S>::load(&state.top[j..]), C::V::<S>::load(&state.shift[j..]));
+            for (a, g) in a.chunks_exact(stride).zip(g.chunks_exact(stride)) {
+                let x = C::V::<S>::load(&a[j..]);
+                let better = top.lt(x);
+                top = Float::select(better, x, top);
+                shift = Float::select(better, Float::load(&g[j..]), shift);
+            }
+            top.store(&mut state.top[j..]);
+            shift.store(&mut state.shift[j..]);
+        }
     }
 
     /// Adds the terms of a block's lines to the sums of its columns.
     fn block_sums['a, C: Real, G: Gradient](
         a: &'a [C],
         g: &'a [C],
-        sums: &'a mut [C],
+        state: &'a mut ColumnState<C>,
         stride: usize,
         formulas: PhantomData<G>,
     ) -> () {
         let _ = formulas;
         for j in (0..stride).step_by(C::V::<S>::LANES) {
-            let mut sum = C::V::<S>::splat(C::default());
-            let chains = a.chunks(CHAIN_LINES * stride);
-            for (a, g) in chains.zip(g.chunks(CHAIN_LINES * stride)) {
-                let mut chain = C::V::<S>::splat(C::default());
-                for (a, g) in a.chunks_exact(stride).zip(g.chunks_exact(stride)) {
-                    chain = chain + G::term::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]));
-                }
-                sum = sum + chain;
-            }
-            (C::V::<S>::load(&sums[j..]) + sum).store(&mut sums[j..]);
+            let row = state.around::<S, G>(j);
+            let sum = column_sum::<S, C>(a, g, stride, j, #[inline(always)] |a, g| {
+                G::term::<S, C>(a, g, row)
+            });
+            add_compensated::<S, C>(&mut state.sum[j..], &mut state.carry[j..], sum);
         }
     }
 
@@ -524,41 +684,70 @@ outlined! {
     fn block_gradient['a, C: Real, G: Gradient](
         a: &'a mut [C],
         g: &'a [C],
-        sums: &'a [C],
-        inverse: &'a [C],
+        state: &'a ColumnState<C>,
         stride: usize,
         formulas: PhantomData<G>,
     ) -> () {
         let _ = formulas;
         for j in (0..stride).step_by(C::V::<S>::LANES) {
-            let (r, inverse) = (C::V::<S>::load(&sums[j..]), C::V::<S>::load(&inverse[j..]));
+            let (row, inverse) = (state.around::<S, G>(j), C::V::<S>::load(&state.inverse[j..]));
             for (a, g) in a.chunks_exact_mut(stride).zip(g.chunks_exact(stride)) {
-                let score = G::score::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]), r);
+                let score = G::score::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]), row);
                 (score * inverse).store(&mut a[j..]);
             }
         }
     }
 
-    /// Subtracts a block's share of the temperatures' gradients from `second`.
+    /// Subtracts a block's share of the temperatures' gradients.
     fn block_tau['a, C: Real, G: Gradient](
         a: &'a [C],
         g: &'a [C],
-        sums: &'a [C],
-        inverse: &'a [C],
-        second: &'a mut [C],
+        state: &'a mut ColumnState<C>,
         stride: usize,
         formulas: PhantomData<G>,
     ) -> () {
         let _ = formulas;
         for j in (0..stride).step_by(C::V::<S>::LANES) {
-            let (r, inverse) = (C::V::<S>::load(&sums[j..]), C::V::<S>::load(&inverse[j..]));
-            let mut sum = C::V::<S>::splat(C::default());
-            for (a, g) in a.chunks_exact(stride).zip(g.chunks_exact(stride)) {
-                sum = sum + G::tau_term::<S, C>(Float::load(&a[j..]), Float::load(&g[j..]), r);
-            }
-            (C::V::<S>::load(&second[j..]) - sum * inverse).store(&mut second[j..]);
+            let (row, inverse) = (state.around::<S, G>(j), C::V::<S>::load(&state.inverse[j..]));
+            let sum = column_sum::<S, C>(a, g, stride, j, #[inline(always)] |a, g| {
+                tau_term::<S, C, G>(a, g, row)
+            });
+            let (second, carry) = (&mut state.second[j..], &mut state.second_carry[j..]);
+            add_compensated::<S, C>(second, carry, -(sum * inverse));
         }
     }
+}
+
+impl<C: Real> ColumnState<C> {
+    #[inline(always)]
+    fn around<S: Simd, G: Gradient>(&self, j: usize) -> Around<C::V<S>> {
+        Around {
+            top: G::level::<S, C>(Float::load(&self.top[j..])),
+            shift: Float::load(&self.shift[j..]),
+            sum: Float::load(&self.sum[j..]),
+        }
+    }
+}
+
+/// The sum of `f` over a block's lines, for the columns from `j` on.
+#[inline(always)]
+fn column_sum<S: Simd, C: Real>(
+    a: &[C],
+    g: &[C],
+    stride: usize,
+    j: usize,
+    f: impl Fn(C::V<S>, C::V<S>) -> C::V<S>,
+) -> C::V<S> {
+    let mut sum = C::V::<S>::splat(C::default());
+    let chains = a.chunks(CHAIN_LINES * stride);
+    for (a, g) in chains.zip(g.chunks(CHAIN_LINES * stride)) {
+        let mut chain = C::V::<S>::splat(C::default());
+        for (a, g) in a.chunks_exact(stride).zip(g.chunks_exact(stride)) {
+            chain = chain + f(Float::load(&a[j..]), Float::load(&g[j..]));
+        }
+        sum = sum + chain;
+    }
+    sum
 }
 
 struct WholeRows<'a, 'b, E: Element, G> {
@@ -585,52 +774,126 @@ impl<E: Element, G: Gradient> Kernel for WholeRows<'_, '_, E, G> {
         let start = first * len;
         if len <= TILE {
             let count = n / len;
-            let (a, g) = job.operands::<S>((start, 0, n), piece, a, g);
+            let (a, g) = job.operands::<S>((start, 0, n), Some(piece), a, g);
             let tau = job.tau.rows(first, count, taus);
             rows_gradient::<S, E::Compute, G>(a, g, out, len, count, tau, job.formulas);
             push::<S, E>(piece, &out[..n]);
             return;
         }
-        let mut sum = 0.0;
+        let row = job.row::<S>(start, Some(piece), a, g, G::SHIFTS);
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
-            let (a, g) = job.operands::<S>((start + at, at, n), piece, a, g);
-            sum += tile_term::<S, E::Compute, G>(a, g, n, job.formulas);
-        }
-        for at in (0..len).step_by(TILE) {
-            let n = TILE.min(len - at);
-            let (a, g) = job.operands::<S>((start + at, at, n), piece, a, g);
-            tile_gradient::<S, E::Compute, G>(a, g, out, n, sum, job.tau.at(first), job.formulas);
+            let (a, g) = job.operands::<S>((start + at, at, n), Some(piece), a, g);
+            tile_gradient::<S, E::Compute, G>(a, g, out, n, row, job.tau.at(first), job.formulas);
             push::<S, E>(piece, &out[..n]);
         }
     }
 }
 
-struct TileSum<'a, E: Element, G> {
+impl<E: Element, G: Gradient> Job<'_, E, G> {
+    /// What is known of the row from element `start` on, with its shift where `shifts`.
+    #[inline(always)]
+    fn row<S: Simd>(
+        &self,
+        start: usize,
+        piece: Option<&Piece<E>>,
+        a: &mut [E::Compute],
+        g: &mut [E::Compute],
+        shifts: bool,
+    ) -> Row<E::Compute> {
+        let len = self.rows.len;
+        let mut row = Row::new();
+        if shifts {
+            for at in (0..len).step_by(TILE) {
+                let n = TILE.min(len - at);
+                let (a, g) = self.operands::<S>((start + at, at, n), piece, a, g);
+                row.take(tile_pivot::<S, E::Compute>(a, g, n));
+            }
+        }
+        for at in (0..len).step_by(TILE) {
+            let n = TILE.min(len - at);
+            let (a, g) = self.operands::<S>((start + at, at, n), piece, a, g);
+            row.sum += tile_term::<S, E::Compute, G>(a, g, n, row, self.formulas);
+        }
+        row
+    }
+
+    /// Brings the state of a tile of columns up to their sums; the last block is left in the buffers.
+    #[inline(always)]
+    fn columns<S: Simd>(
+        &self,
+        (slab, at, width): (usize, usize, usize),
+        piece: Option<&Piece<E>>,
+        buffers: &mut Buffers<E>,
+        shifts: bool,
+    ) {
+        let Rows { len, inner, .. } = self.rows;
+        let Buffers { a, g, columns, .. } = buffers;
+        let stride = padded(width);
+        for i in 0..width {
+            columns.inverse[i] = inverse(self.tau.at(slab * inner + at + i));
+        }
+        columns.top[..stride].fill(E::Compute::NEG_INFINITY);
+        for zeros in [
+            &mut columns.shift,
+            &mut columns.sum,
+            &mut columns.carry,
+            &mut columns.second,
+            &mut columns.second_carry,
+        ] {
+            zeros[..stride].fill(E::Compute::default());
+        }
+        if shifts {
+            for first in (0..len).step_by(LINES) {
+                self.load_block::<S>((slab, first, at, width), piece, a, g);
+                let n = LINES.min(len - first) * stride;
+                block_pivots::<S, E::Compute>(&a[..n], &g[..n], columns, stride);
+            }
+        }
+        for first in (0..len).step_by(LINES) {
+            if !(shifts && len <= LINES) {
+                self.load_block::<S>((slab, first, at, width), piece, a, g);
+            }
+            let n = LINES.min(len - first) * stride;
+            block_sums::<S, E::Compute, G>(&a[..n], &g[..n], columns, stride, self.formulas);
+        }
+    }
+}
+
+/// One tile of a row that is shared out: its largest element, or, given what is known of the row, its sum.
+struct Tile<'a, E: Element, G> {
     a: &'a Source<'a, E>,
     g: &'a Source<'a, E>,
     buffers: &'a mut Buffers<E>,
     start: usize,
     n: usize,
+    row: Option<Row<E::Compute>>,
     formulas: PhantomData<G>,
 }
 
-impl<E: Element, G: Gradient> Kernel for TileSum<'_, E, G> {
-    type Output = f64;
+impl<E: Element, G: Gradient> Kernel for Tile<'_, E, G> {
+    type Output = Row<E::Compute>;
     #[inline(always)]
-    fn run<S: Simd>(self) -> f64 {
+    fn run<S: Simd>(self) -> Row<E::Compute> {
         let Buffers { a, g, .. } = self.buffers;
         let a = self.a.view::<S>(self.start, self.n, a);
         let g = self.g.view::<S>(self.start, self.n, g);
-        tile_term::<S, E::Compute, G>(a, g, self.n, self.formulas)
+        let mut tile = Row::new();
+        match self.row {
+            None => tile.take(tile_pivot::<S, E::Compute>(a, g, self.n)),
+            Some(row) => {
+                tile.sum = tile_term::<S, E::Compute, G>(a, g, self.n, row, self.formulas);
+            }
+        }
+        tile
     }
 }
 
 struct FinishTile<'a, 'b, E: Element, G> {
     job: &'a Job<'a, E, G>,
     buffers: &'a mut Buffers<E>,
-    row: usize,
-    sum: f64,
+    index: usize,
+    row: Row<E::Compute>,
     piece: &'a mut Piece<'b, E>,
 }
 
@@ -640,9 +903,9 @@ impl<E: Element, G: Gradient> Kernel for FinishTile<'_, '_, E, G> {
     fn run<S: Simd>(self) {
         let Buffers { a, g, out, .. } = self.buffers;
         let (start, n) = (self.piece.place().start, self.piece.place().width);
-        let (a, g) = self.job.operands::<S>((start, 0, n), self.piece, a, g);
-        let tau = self.job.tau.at(self.row);
-        tile_gradient::<S, E::Compute, G>(a, g, out, n, self.sum, tau, self.job.formulas);
+        let (a, g) = self.job.operands::<S>((start, 0, n), None, a, g);
+        let tau = self.job.tau.at(self.index);
+        tile_gradient::<S, E::Compute, G>(a, g, out, n, self.row, tau, self.job.formulas);
         push::<S, E>(self.piece, &out[..n]);
     }
 }
@@ -651,42 +914,33 @@ struct TauRow<'a, 'b, E: Element, G> {
     job: &'a Job<'a, E, G>,
     buffers: &'a mut Buffers<E>,
     row: usize,
-    piece: &'a mut Piece<'b, E>,
+    piece: &'a mut Piece<'b, E::Wide>,
 }
 
 impl<E: Element, G: Gradient> Kernel for TauRow<'_, '_, E, G> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self {
-            job,
-            buffers: Buffers { a, g, .. },
-            row,
-            piece,
-        } = self;
-        let len = job.rows.len;
-        let (mut sum, mut second) = (0.0, 0.0);
+        let Buffers { a, g, .. } = self.buffers;
+        let (job, len) = (self.job, self.job.rows.len);
+        let start = self.row * len;
+        let row = job.row::<S>(start, None, a, g, true);
+        let mut second = 0.0;
         for at in (0..len).step_by(TILE) {
             let n = TILE.min(len - at);
-            let (a, g) = job.operands::<S>((row * len + at, 0, n), piece, a, g);
-            sum += tile_term::<S, E::Compute, G>(a, g, n, job.formulas);
+            let (a, g) = job.operands::<S>((start + at, at, n), None, a, g);
+            second += tile_tau_term::<S, E::Compute, G>(a, g, n, row, job.formulas);
         }
-        for at in (0..len).step_by(TILE) {
-            let n = TILE.min(len - at);
-            let (a, g) = job.operands::<S>((row * len + at, 0, n), piece, a, g);
-            second += tile_tau_term::<S, E::Compute, G>(a, g, n, sum, job.formulas);
-        }
-        let gradient = E::Compute::of(-second / job.tau.at(row));
-        push::<S, E>(piece, &[gradient]);
+        self.piece
+            .push(&[E::Wide::round(-second / job.tau.at(self.row))]);
     }
 }
 
-/// A tile of columns: the gradient of its elements, or with `tau` that of their temperatures.
+/// The gradient of the elements of a tile of columns.
 struct Columns<'a, 'b, E: Element, G> {
     job: &'a Job<'a, E, G>,
     buffers: &'a mut Buffers<E>,
     piece: &'a mut Piece<'b, E>,
-    tau: bool,
 }
 
 impl<E: Element, G: Gradient> Kernel for Columns<'_, '_, E, G> {
@@ -697,52 +951,62 @@ impl<E: Element, G: Gradient> Kernel for Columns<'_, '_, E, G> {
             job,
             buffers,
             piece,
-            tau,
         } = self;
         let Rows { len, inner, .. } = job.rows;
         let place = piece.place();
-        // The temperatures' pieces have one line a slab, the elements' `len`.
-        let slab = place.start / (place.lines * inner);
-        let at = place.start % inner;
-        let (width, stride) = (place.width, padded(place.width));
-        for i in 0..width {
-            buffers.inverse[i] = inverse(job.tau.at(slab * inner + at + i));
-        }
-        buffers.sum[..stride].fill(E::Compute::default());
-        buffers.second[..stride].fill(E::Compute::default());
-
-        let single = len <= LINES;
-        let Buffers {
-            a,
-            g,
-            sum,
-            inverse,
-            second,
-            ..
-        } = buffers;
+        let (slab, at, width) = (
+            place.start / (len * inner),
+            place.start % inner,
+            place.width,
+        );
+        let stride = padded(width);
+        job.columns::<S>((slab, at, width), Some(piece), buffers, G::SHIFTS);
+        let Buffers { a, g, columns, .. } = buffers;
         for first in (0..len).step_by(LINES) {
-            job.load_block::<S>((slab, first, at, width), piece, a, g);
-            let n = LINES.min(len - first) * stride;
-            block_sums::<S, E::Compute, G>(&a[..n], &g[..n], sum, stride, job.formulas);
-        }
-        for first in (0..len).step_by(LINES) {
-            if !single {
-                job.load_block::<S>((slab, first, at, width), piece, a, g);
+            if len > LINES {
+                job.load_block::<S>((slab, first, at, width), Some(piece), a, g);
             }
             let n = LINES.min(len - first) * stride;
-            let g = &g[..n];
-            if tau {
-                let a = &a[..n];
-                block_tau::<S, E::Compute, G>(a, g, sum, inverse, second, stride, job.formulas);
-                continue;
-            }
-            block_gradient::<S, E::Compute, G>(&mut a[..n], g, sum, inverse, stride, job.formulas);
-            for line in a[..n].chunks_exact(stride) {
+            let (a, g) = (&mut a[..n], &g[..n]);
+            block_gradient::<S, E::Compute, G>(a, g, columns, stride, job.formulas);
+            for line in a.chunks_exact(stride) {
                 push::<S, E>(piece, &line[..width]);
             }
         }
-        if tau {
-            push::<S, E>(piece, &second[..width]);
+    }
+}
+
+/// The gradient of the temperatures of a tile of columns.
+struct TauColumns<'a, 'b, E: Element, G> {
+    job: &'a Job<'a, E, G>,
+    buffers: &'a mut Buffers<E>,
+    piece: &'a mut Piece<'b, E::Wide>,
+}
+
+impl<E: Element, G: Gradient> Kernel for TauColumns<'_, '_, E, G> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self {
+            job,
+            buffers,
+            piece,
+        } = self;
+        let Rows { len, inner, .. } = job.rows;
+        let place = piece.place();
+        let (slab, at, width) = (place.start / inner, place.start % inner, place.width);
+        let stride = padded(width);
+        job.columns::<S>((slab, at, width), None, buffers, true);
+        let Buffers { a, g, columns, .. } = buffers;
+        for first in (0..len).step_by(LINES) {
+            if len > LINES {
+                job.load_block::<S>((slab, first, at, width), None, a, g);
+            }
+            let n = LINES.min(len - first) * stride;
+            block_tau::<S, E::Compute, G>(&a[..n], &g[..n], columns, stride, job.formulas);
+        }
+        for &x in &columns.second[..width] {
+            piece.push(&[E::Wide::round(x.f64())]);
         }
     }
 }

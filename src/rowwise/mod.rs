@@ -17,6 +17,8 @@ pub(crate) use softmax::{Form, row_map, row_max, softmax};
 pub(crate) use source::{Source, push};
 pub(crate) use temperature::Tau;
 
+use crate::math::Real;
+use crate::simd::{Float, Simd};
 use candle_core::Shape;
 
 /// Elements of a row that are worked on at a time: two buffers of 16 KiB in f32. Longer rows go through in tiles of this size, whatever
@@ -29,8 +31,8 @@ pub(crate) const CHAIN_LINES: usize = 16;
 /// Elements of a column tile that are worked on at a time, at most.
 const COLUMN_TILE: usize = 16384;
 /// The least number of elements worth a task of its own, for ops that draw noise and for those that do not.
-pub(crate) const GRAIN_NOISE: usize = 16 * 1024;
-pub(crate) const GRAIN: usize = 64 * 1024;
+pub(crate) const GRAIN_NOISE: usize = 8 * 1024;
+pub(crate) const GRAIN: usize = 32 * 1024;
 
 /// A shape seen from the dim that an op reduces over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Rows {
     /// but so few that every thread has some.
     pub(crate) fn column_width(self) -> usize {
         let fit = COLUMN_TILE / self.len.min(LINES);
-        let share = self.count().div_ceil(2 * rayon::current_num_threads());
+        let share = self.count().div_ceil(2 * crate::output::threads());
         let width = fit.min(share).min(1024) / 32 * 32;
         width.max(32).min(self.inner)
     }
@@ -75,4 +77,14 @@ impl Rows {
 /// Columns rounded up to whole vectors.
 pub(crate) fn padded(width: usize) -> usize {
     width.next_multiple_of(crate::simd::LANES_F32)
+}
+
+/// `sum += x` for one vector, with what the roundings lose kept in `carry` and put back in the next time (Kahan).
+#[inline(always)]
+pub(crate) fn add_compensated<S: Simd, C: Real>(sum: &mut [C], carry: &mut [C], x: C::V<S>) {
+    let old = C::V::<S>::load(sum);
+    let x = x - C::V::<S>::load(carry);
+    let new = old + x;
+    ((new - old) - x).store(carry);
+    new.store(sum);
 }

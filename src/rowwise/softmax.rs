@@ -7,7 +7,7 @@
 use super::scores::{Block, fill_block, flat_room};
 use super::source::{push, widen};
 use super::temperature::{RowTau, Tau, inverse};
-use super::{CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Scores, TILE, padded};
+use super::{CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Scores, TILE, add_compensated, padded};
 use crate::element::Element;
 use crate::math::{Real, scalar};
 use crate::output::{Piece, Split, fill, parallel, rework};
@@ -44,7 +44,7 @@ pub(crate) fn softmax<E: Element, Z: Scores<E>>(
         job.columns(grain)
     } else if rows.len <= TILE {
         job.short_rows(grain)
-    } else if rows.outer >= 2 * rayon::current_num_threads() || rayon::current_num_threads() == 1 {
+    } else if rows.outer >= 2 * crate::output::threads() || crate::output::threads() == 1 {
         job.long_rows(grain)
     } else {
         job.split_rows(grain)
@@ -581,6 +581,8 @@ struct ColumnScratch<E: Element> {
     scores: Vec<E::Compute>,
     max: Vec<E::Compute>,
     sum: Vec<E::Compute>,
+    /// What the sums' roundings lost.
+    carry: Vec<E::Compute>,
     scale: Vec<E::Compute>,
     inverse: Vec<E::Compute>,
 }
@@ -594,6 +596,7 @@ impl<E: Element> ColumnScratch<E> {
             scores: zeros(rows.len.min(LINES) * stride),
             max: zeros(stride),
             sum: zeros(stride),
+            carry: zeros(stride),
             scale: zeros(stride),
             inverse: zeros(stride),
         }
@@ -622,6 +625,7 @@ impl<E: Element, Z: Scores<E>> Kernel for ColumnTile<'_, '_, E, Z> {
         let stride = padded(place.width);
         scratch.max[..stride].fill(E::Compute::NEG_INFINITY);
         scratch.sum[..stride].fill(E::Compute::default());
+        scratch.carry[..stride].fill(E::Compute::default());
         for i in 0..place.width {
             let tau = job.tau.at(slab * rows.inner + at + i);
             scratch.scale[i] = E::Compute::exp_scale(tau);
@@ -651,7 +655,7 @@ impl<E: Element, Z: Scores<E>> Kernel for ColumnTile<'_, '_, E, Z> {
                 scores,
                 stride,
                 &mut scratch.max,
-                &mut scratch.sum,
+                (&mut scratch.sum, &mut scratch.carry),
                 &scratch.scale,
                 store,
             );
@@ -696,12 +700,12 @@ outlined! {
         scores: &'a mut [C],
         stride: usize,
         max: &'a mut [C],
-        sum: &'a mut [C],
+        sum: (&'a mut [C], &'a mut [C]),
         scale: &'a [C],
         store: bool,
     ) -> () {
         for j in (0..stride).step_by(C::V::<S>::LANES) {
-            let (max, sum) = (&mut max[j..], &mut sum[j..]);
+            let (max, sum) = (&mut max[j..], (&mut sum.0[j..], &mut sum.1[j..]));
             column_stats::<S, C>(scores, stride, j, max, sum, &scale[j..], store);
         }
     }
@@ -730,7 +734,7 @@ fn column_stats<S: Simd, C: Real>(
     stride: usize,
     j: usize,
     max: &mut [C],
-    sum: &mut [C],
+    (sum, carry): (&mut [C], &mut [C]),
     scale: &[C],
     store: bool,
 ) {
@@ -754,7 +758,9 @@ fn column_stats<S: Simd, C: Real>(
         block = block + sum;
     }
     let rescale = C::exp_scaled::<S>((old - pivot) * scale);
-    C::V::<S>::load(sum).mul_add(rescale, block).store(sum);
+    (C::V::<S>::load(sum) * rescale).store(sum);
+    (C::V::<S>::load(carry) * rescale).store(carry);
+    add_compensated::<S, C>(sum, carry, block);
     new.store(max);
 }
 

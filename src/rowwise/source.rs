@@ -49,6 +49,15 @@ impl<'a, E: Element> Source<'a, E> {
         self.slice(start, n).and_then(E::as_compute)
     }
 
+    /// What follows from element `start` on where it can be used as it lies, however much that is; nothing elsewhere.
+    #[inline(always)]
+    pub(crate) fn native_from(&self, start: usize) -> &'a [E::Compute] {
+        match self.dims[..] {
+            [] | [(_, 1)] => E::as_compute(self.data.get(start..).unwrap_or(&[])).unwrap_or(&[]),
+            _ => &[],
+        }
+    }
+
     /// Element `i`.
     #[inline]
     pub(crate) fn at(&self, mut i: usize) -> E {

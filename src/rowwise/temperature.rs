@@ -5,8 +5,8 @@ use crate::math::Real;
 /// The temperature of each row.
 pub(crate) enum Tau<'a, E: Element> {
     Fixed(f64),
-    /// One value a row, in the order of the rows.
-    Rows(Source<'a, E>),
+    /// One value a row, in the order of the rows, not in a half type.
+    Rows(Source<'a, E::Wide>),
 }
 
 impl<E: Element> Tau<'_, E> {

@@ -165,6 +165,10 @@ impl<S: Simd> Simd for Double<S> {
         S::call(kernel)
     }
     #[inline(always)]
+    fn prefetch<T>(elements: &[T], at: usize) {
+        S::prefetch(elements, at);
+    }
+    #[inline(always)]
     fn f32_from_u32(x: Self::U32) -> Self::F32 {
         Pair(S::f32_from_u32(x.0), S::f32_from_u32(x.1))
     }

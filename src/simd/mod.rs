@@ -99,6 +99,9 @@ pub(crate) trait Simd: Copy + 'static {
     /// compiled once.
     fn call<K: Kernel>(kernel: K) -> K::Output;
 
+    /// Asks for the memory of an element, if there is one, ahead of its use.
+    fn prefetch<T>(_elements: &[T], _at: usize) {}
+
     /// Unsigned lanes to the nearest `f32`.
     fn f32_from_u32(x: Self::U32) -> Self::F32;
     /// Lanes read as `i32`, to the nearest `f32`.

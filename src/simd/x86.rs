@@ -302,6 +302,13 @@ impl Simd for Avx512 {
         // SAFETY: only a kernel that runs on this instruction set comes here, after `dispatch` has seen its features.
         unsafe { run_avx512(kernel) }
     }
+    #[inline(always)]
+    fn prefetch<T>(elements: &[T], at: usize) {
+        if let Some(element) = elements.get(at) {
+            // SAFETY: the address is that of an element; a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast()) }
+        }
+    }
     methods! {
         fn f32_from_u32(x: U32x16) -> F32x16 { F32x16(_mm512_cvtepu32_ps(x.0)) }
         fn f32_from_i32(x: U32x16) -> F32x16 { F32x16(_mm512_cvtepi32_ps(x.0)) }
@@ -733,6 +740,13 @@ impl Simd for Avx2 {
     fn call<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: only a kernel that runs on this instruction set comes here, after `dispatch` has seen its features.
         unsafe { run_avx2(kernel) }
+    }
+    #[inline(always)]
+    fn prefetch<T>(elements: &[T], at: usize) {
+        if let Some(element) = elements.get(at) {
+            // SAFETY: the address is that of an element; a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(element).cast()) }
+        }
     }
     methods! {
         fn f32_from_u32(x: U32x8x2) -> F32x8x2 { F32x8x2([f32_from_words(x.0[0]), f32_from_words(x.0[1])]) }

@@ -17,7 +17,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 /// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32 and rounded once.
 /// * **Range and precision**: `[0, 1]`; within 2e-6 (f32) or 1e-14 (f64) of the row's largest value. A logit of -inf is
 ///   a mask: probability 0 and gradient 0. A row that is all -inf, or holds NaN or +inf, is NaN, and no other row is.
-///   Probabilities below the smallest normal number are 0.
+///   Exponentials below the smallest
+///   normal number, relative to the row's largest, are 0. A `tau` beyond the range of the dtype acts as the end of it.
 /// * **Gradient**: with `c = y (g - <y, g>)`, `c / tau` to the logits and `-(1 / tau) sum_i c_i ln y_i` to a `tau` tensor.
 ///   Only the result is kept for it.
 /// * **Errors**: `tau` not finite or not above 0, or of a shape, dtype or device that does not fit; a dtype that is not
@@ -48,7 +49,9 @@ pub fn tempered_softmax(
 /// * **Range and precision**: at most 0; finite for finite logits unless `(x_i - max x) / tau` itself overflows. Absolute
 ///   error below `2e-6 (1 + |l|)` in f32. A logit of -inf is a mask: the result there is -inf, its gradient 0. A row that
 ///   is all -inf, or holds NaN or +inf, is NaN, and no other row is.
-/// * **Gradient**: with `d = g - exp(l) sum g`, `d / tau` to the logits and `-(1 / tau) sum_i d_i l_i` to a `tau` tensor.
+/// * **Gradient**: with `d = g - exp(l) sum g`, `d / tau` to the logits and `-(1 / tau) sum_i d_i l_i` to a `tau` tensor. At
+///   a mask it is 0; a gradient `g` that arrives there still counts in the sum, as it does for a very negative logit. A
+///   result that overflows to -inf in a half type counts as a mask.
 /// * **Errors**: as for [`tempered_softmax`].
 /// * **PyTorch**: `torch.log_softmax(logits / tau, dim)`.
 ///

@@ -16,6 +16,7 @@ mod gumbel_max;
 mod gumbel_softmax;
 mod layout_rules;
 mod noise;
+mod precision;
 mod properties;
 mod rng;
 mod support;

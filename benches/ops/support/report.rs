@@ -117,7 +117,7 @@ impl Report {
              samples' ratios\n"
         );
         println!(
-            "{:<20} {:<17} {:>10} {:>10} {:>9} {:>7}  {:<38} {:>11} {:>7} {:<15} {:>7} {}",
+            "{:<20} {:<17} {:>10} {:>10} {:>9} {:>7}  {:<38} {:>11} {:>7} {:<15} {:>7} reached",
             "op",
             "direction",
             "shape",
@@ -129,7 +129,6 @@ impl Report {
             "ratio",
             "",
             "target",
-            "reached",
         );
         for row in &self.rows {
             let Some(t) = &row.timing else { continue };

@@ -115,16 +115,18 @@ fn backward_kernel(suite: &mut Suite, shape: Shape) {
         );
         let mut out = vec![1f32; shape.elements() as usize];
         kernel.run(TAU, &mut out)?;
-        // The same gradient from candle's own operations: y (g - <y, g>) / tau, with the logits for g.
-        // In f64, since candle's f32 sum of a long row is not good enough to be the judge.
-        let (y, x) = (y.to_dtype(DType::F64)?, x.to_dtype(DType::F64)?);
+        // The same gradient from candle's own operations, with the logits for g. In f64 from the start: of the rounded y
+        // even the sum of a long row is off by more than the kernel is.
+        let y = plain::tempered_softmax(&noisy(&x)?.to_dtype(DType::F64)?, TAU)?;
+        let x = x.to_dtype(DType::F64)?;
         let g = x.broadcast_sub(&(&y * &x)?.sum_keepdim(DIM)?)?;
         let want = ((&y * g)? / TAU)?;
         let got = Tensor::from_slice(&out, x.shape(), x.device())?.to_dtype(DType::F64)?;
         let error = (got - &want)?.abs()?.max_all()?.to_scalar::<f64>()?;
         let largest = want.abs()?.max_all()?.to_scalar::<f64>()?;
         ensure!(
-            largest > 0. && error <= 2e-6 * largest,
+            // The sum of a long row's rounded probabilities is off 1 by some 1e-7, which the two do not share.
+            largest > 0. && error <= 5e-6 * largest,
             "the gradient is off by {error:e}, its largest element is {largest:e}"
         );
         let mut buffers = CopyBuffers::moving(bytes);

@@ -174,12 +174,19 @@ outlined! {
 pub(super) fn divergence<E: Element>(mean: &Source<E>, log_var: &Source<E>, rows: Rows) -> Vec<E> {
     let Rows { outer, len, inner } = rows;
     let width = if inner > 1 { rows.column_width() } else { 1 };
-    // A row is one column of a slab whose inner size is 1.
-    let split = Split::Columns {
-        outer,
-        len: 1,
-        inner,
-        width: width.max(1),
+    let split = if inner > 1 {
+        Split::Columns {
+            outer,
+            len: 1,
+            inner,
+            width,
+        }
+    } else {
+        // Short rows share a piece.
+        Split::Runs {
+            total: rows.count(),
+            size: (TILE / len).max(1),
+        }
     };
     let block = if inner > 1 {
         len.min(LINES) * padded(width)
@@ -224,18 +231,20 @@ impl<E: Element> Kernel for Divergence<'_, '_, E> {
         let [mean, log_var, sums, carry] = self.buffers;
         let lanes = Vector::<S, E>::LANES;
         if inner == 1 {
-            let mut total = 0.0;
-            for at in (0..len).step_by(TILE) {
-                let n = TILE.min(len - at);
-                let start = place.start * len + at;
-                self.mean.copy_to::<S>(start, &mut mean[..n]);
-                self.log_var.copy_to::<S>(start, &mut log_var[..n]);
-                // What follows the row adds nothing.
-                mean[n..n + lanes].fill(E::Compute::default());
-                log_var[n..n + lanes].fill(E::Compute::default());
-                total += row_terms::<S, E::Compute>(mean, log_var, n);
+            for row in place.start..place.start + place.width {
+                let mut total = 0.0;
+                for at in (0..len).step_by(TILE) {
+                    let n = TILE.min(len - at);
+                    let start = row * len + at;
+                    self.mean.copy_to::<S>(start, &mut mean[..n]);
+                    self.log_var.copy_to::<S>(start, &mut log_var[..n]);
+                    // What follows the row adds nothing.
+                    mean[n..n + lanes].fill(E::Compute::default());
+                    log_var[n..n + lanes].fill(E::Compute::default());
+                    total += row_terms::<S, E::Compute>(mean, log_var, n);
+                }
+                push::<S, E>(self.piece, &[E::Compute::of(total * 0.5)]);
             }
-            push::<S, E>(self.piece, &[E::Compute::of(total * 0.5)]);
             return;
         }
         let (slab, at) = (place.start / inner, place.start % inner);

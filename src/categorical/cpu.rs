@@ -11,7 +11,7 @@ use crate::element::Element;
 use crate::math::{Real, scalar};
 use crate::output::{Piece, Split, fill, parallel};
 use crate::rng::Stream;
-use crate::rowwise::{GRAIN, Rows, Source, has_nan, padded, row_max};
+use crate::rowwise::{GRAIN, Rows, Source, has_nan, padded, pivot, pivot_lanes, row_max};
 use crate::simd::{Bits, Float, Kernel, LANES_F32, Simd, dispatch, outlined};
 
 /// Elements of a tile.
@@ -97,9 +97,8 @@ where
         };
         return fill(split, grain, scratch, work).0;
     }
-    let threads = crate::output::threads();
     let tiles = len.div_ceil(TILE);
-    if threads > 1 && outer < 2 * threads && tiles >= 2 * TILES_PER_TASK {
+    if rows.few() && tiles >= 2 * TILES_PER_TASK {
         // Few long rows: their tiles are shared out.
         let tasks = tiles.div_ceil(TILES_PER_TASK);
         let stats: Vec<Vec<Tile<E>>> = parallel(
@@ -135,8 +134,11 @@ where
             })
             .collect();
     }
-    // Whole groups of rows a piece, so that their words come from whole groups of blocks.
-    let per_piece = (TILE / len).max(1).next_multiple_of(WORD_ROWS).min(256);
+    // Short rows come in whole groups, so that their words come from whole groups of blocks; a long one is its own piece.
+    let per_piece = match TILE / len {
+        0 => 1,
+        rows => rows.next_multiple_of(WORD_ROWS).min(256),
+    };
     let split = Split::Runs {
         total: outer,
         size: per_piece,
@@ -211,13 +213,8 @@ fn load<S: Simd, E: Element>(logits: &Source<E>, at: usize, n: usize, buffer: &m
 fn stats<S: Simd, C: Real>(tile: &[C], next: &[C]) -> (C, C) {
     let lanes = C::V::<S>::LANES;
     let max = row_max::<S, C>(tile, TILE);
-    let pivot = if max == C::NEG_INFINITY {
-        C::default()
-    } else {
-        max
-    };
     let scale = C::V::<S>::splat(C::exp_scale(1.0));
-    let pivot = C::V::<S>::splat(pivot);
+    let pivot = C::V::<S>::splat(pivot(max));
     let mut sums = [C::default(); LANES];
     for j in (0..LANES).step_by(lanes) {
         let mut e = [pivot; TILE / LANES];
@@ -454,7 +451,7 @@ where
         let mut words = [[0u32; 2 * WORD_ROWS]; 2];
         for i in 0..rows {
             let (row, slot) = (first + i, 2 * (i % WORD_ROWS));
-            if slot == 0 {
+            if slot == 0 && len <= TILE {
                 // Element 2 row, of block row / 2, begins a group: `first` is a multiple of the group's rows.
                 for (words, stream) in words.iter_mut().zip([stream, stream.second()]) {
                     let (a, b) = stream.blocks::<S>(row as u64 / 2);
@@ -462,10 +459,10 @@ where
                     b.store(&mut words[LANES_F32..]);
                 }
             }
-            let words = [slot, slot + 1].map(|i| join(words[0][i], words[1][i]));
             let drawn = if len <= TILE {
+                let word = join(words[0][slot + 1], words[1][slot + 1]);
                 load::<S, E>(logits, row * len, len, buffer);
-                draw_element::<S, E::Compute>(buffer, len, words[1]).map(|i| i as u32)
+                draw_element::<S, E::Compute>(buffer, len, word).map(|i| i as u32)
             } else {
                 tiles.clear();
                 for at in (0..len).step_by(TILE) {
@@ -477,7 +474,7 @@ where
                     row,
                     len,
                     tiles,
-                    words,
+                    words: row_words(&stream, row),
                     buffer,
                 }
                 .run::<S>()
@@ -601,7 +598,7 @@ fn column_stats<S: Simd, C: Real>(lines: &[C], lanes: &mut [C], max: &mut [C], s
             m = m.max(Float::load(&line[j..]));
         }
         m.store(&mut max[j..]);
-        let pivot = Float::select(m.le(lowest), zero, m);
+        let pivot = pivot_lanes::<S, C>(m);
         for lane in 0..LANES {
             let mut sum = zero;
             for at in (lane * stride..lines.len()).step_by(LANES * stride) {

@@ -3,7 +3,8 @@ use crate::math::Real;
 use crate::output::{Piece, Split, fill};
 use crate::rng::{self, FILL_SLACK, Normal, Stream};
 use crate::rowwise::{
-    CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Source, TILE, add_compensated, padded, push,
+    CHAIN, CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Source, TILE, add_compensated, padded,
+    push,
 };
 use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch, outlined};
 use std::marker::PhantomData;
@@ -133,8 +134,6 @@ outlined! {
 
     /// The sum of the divergence's terms over whole vectors.
     fn row_terms['a, C: Real](mean: &'a [C], log_var: &'a [C], n: usize) -> f64 {
-        /// Vectors summed in one chain, as in the softmax.
-        const CHAIN: usize = 64;
         let lanes = C::V::<S>::LANES;
         let mut sum = C::V::<S>::splat(C::default());
         for first in (0..n).step_by(CHAIN * lanes) {

@@ -77,8 +77,7 @@ pub(crate) fn argmax<E: Element>(scores: &Perturbed<E>, rows: Rows) -> Vec<Winne
             from,
         })
     };
-    let threads = crate::output::threads();
-    if len <= TILE || outer >= 2 * threads || threads == 1 {
+    if len <= TILE || !rows.few() {
         return parallel(outer, outer, grain, scratch, |scratch, row| {
             // Each tile starts from the best of those before, which lets it skip the more.
             let tiles = (0..len).step_by(TILE);
@@ -88,11 +87,7 @@ pub(crate) fn argmax<E: Element>(scores: &Perturbed<E>, rows: Rows) -> Vec<Winne
             winner(whole)
         });
     }
-    let split = Split::RowTiles {
-        rows: outer,
-        len,
-        size: TILE,
-    };
+    let split = rows.tiles();
     let elements = rows.elements();
     let races = parallel(
         split.pieces(),
@@ -110,7 +105,7 @@ pub(crate) fn argmax<E: Element>(scores: &Perturbed<E>, rows: Rows) -> Vec<Winne
         tiles.iter().for_each(|&tile| whole.then(tile));
         winner(whole)
     };
-    races.chunks(len.div_ceil(TILE)).map(merge).collect()
+    races.chunks(rows.tiles_per_row()).map(merge).collect()
 }
 
 fn winner<C: RaceReal>(race: Race<C>) -> Winner {

@@ -3,7 +3,7 @@
 
 use super::source::{push, widen};
 use super::temperature::{RowTau, Tau, inverse};
-use super::{CHAIN_LINES, GRAIN, LINES, Rows, Source, TILE, add_compensated, padded};
+use super::{CHAIN, CHAIN_LINES, GRAIN, LINES, Rows, Source, TILE, add_compensated, padded};
 use crate::element::Element;
 use crate::math::Real;
 use crate::output::{Piece, Split, fill, parallel, rework};
@@ -116,7 +116,7 @@ pub(crate) fn gradient<E: Element, G: Gradient>(
         let work = |buffers: &mut Buffers<E>, i, piece: &mut Piece<E>| {
             job.finish_tile(buffers, i, rows[job.row_of_tile(i)], piece);
         };
-        fill(job.tiles(), GRAIN, || job.buffers(), work).0
+        fill(job.rows.tiles(), GRAIN, || job.buffers(), work).0
     } else {
         fill(
             job.split(),
@@ -161,7 +161,7 @@ pub(crate) fn tau_gradient<E: Element, G: Gradient>(
 ) -> Vec<E::Wide> {
     let job = Job::<E, G>::new(Some(a), g, tau, rows);
     if rows.elements() == 0 {
-        // A row exists even where the batch is empty only if there are rows, and then they have elements.
+        // The row dim is not empty, so there is no row.
         return Vec::new();
     }
     let grain = (GRAIN / rows.len).max(1);
@@ -330,27 +330,17 @@ impl<'a, E: Element, G: Gradient> Job<'a, E, G> {
 
     /// Whether long rows are so few that their tiles are shared out.
     fn splits(&self) -> bool {
-        let threads = crate::output::threads();
-        let Rows { outer, len, inner } = self.rows;
-        inner == 1 && len > TILE && threads > 1 && outer < 2 * threads
-    }
-
-    fn tiles(&self) -> Split {
-        Split::RowTiles {
-            rows: self.rows.outer,
-            len: self.rows.len,
-            size: TILE,
-        }
+        self.rows.inner == 1 && self.rows.len > TILE && self.rows.few()
     }
 
     fn row_of_tile(&self, i: usize) -> usize {
-        i / self.rows.len.div_ceil(TILE)
+        i / self.rows.tiles_per_row()
     }
 
     /// What is known of the rows from what is known of their tiles.
     fn split_rows(&self, a: &Source<E>) -> Vec<Row<E::Compute>> {
-        let split = self.tiles();
-        let tiles = self.rows.len.div_ceil(TILE);
+        let split = self.rows.tiles();
+        let tiles = self.rows.tiles_per_row();
         let elements = self.rows.elements();
         let mut rows = vec![Row::new(); self.rows.outer];
         let tile = |buffers: &mut Buffers<E>, i: usize, row: Option<Row<E::Compute>>| {
@@ -494,8 +484,6 @@ fn row_sum<S: Simd, C: Real>(
     n: usize,
     f: impl Fn(C::V<S>, C::V<S>) -> C::V<S>,
 ) -> C {
-    /// As in the forward engine: chains, then their sums.
-    const CHAIN: usize = 64;
     let lanes = C::V::<S>::LANES;
     let zero = C::V::<S>::splat(C::default());
     let mut total = zero;

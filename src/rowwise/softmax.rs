@@ -7,7 +7,9 @@
 use super::scores::{Block, fill_block, flat_room};
 use super::source::{push, widen};
 use super::temperature::{RowTau, Tau, inverse};
-use super::{CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Scores, TILE, add_compensated, padded};
+use super::{
+    CHAIN, CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Scores, TILE, add_compensated, padded,
+};
 use crate::element::Element;
 use crate::math::{Real, scalar};
 use crate::output::{Piece, Split, fill, parallel, rework};
@@ -44,10 +46,10 @@ pub(crate) fn softmax<E: Element, Z: Scores<E>>(
         job.columns(grain)
     } else if rows.len <= TILE {
         job.short_rows(grain)
-    } else if rows.outer >= 2 * crate::output::threads() || crate::output::threads() == 1 {
-        job.long_rows(grain)
-    } else {
+    } else if rows.few() {
         job.split_rows(grain)
+    } else {
+        job.long_rows(grain)
     }
 }
 
@@ -60,6 +62,14 @@ struct Job<'a, E: Element, Z> {
 
 /// The maximum and the sum of exponentials relative to it.
 type Stats<E> = (<E as Element>::Compute, f64);
+
+/// What a finished element needs of its row.
+#[derive(Clone, Copy)]
+struct Whole<C> {
+    max: C,
+    /// What the row is brought to order with: the inverse of the sum of exponentials, or that sum's logarithm.
+    norm: C,
+}
 
 impl<E: Element, Z: Scores<E>> Job<'_, E, Z> {
     /// Whether scores are kept in the output between the passes of a long row: where they are dear and fit unrounded.
@@ -118,19 +128,14 @@ impl<E: Element, Z: Scores<E>> Job<'_, E, Z> {
     }
 
     fn split_rows(&self, grain: usize) -> Vec<E> {
-        let Rows { outer, len, .. } = self.rows;
-        let split = Split::RowTiles {
-            rows: outer,
-            len,
-            size: TILE,
-        };
-        let tiles = len.div_ceil(TILE);
+        let split = self.rows.tiles();
+        let tiles = self.rows.tiles_per_row();
         let place = |i: usize| (i / tiles, i % tiles * TILE);
-        let combine = |stats: Vec<Stats<E>>| -> Vec<Stats<E>> {
+        let combine = |stats: Vec<Stats<E>>| -> Vec<Whole<E::Compute>> {
             let rows = stats.chunks(tiles).enumerate();
             rows.map(|(row, stats)| self.combine(row, stats)).collect()
         };
-        let finish = |whole: &[Stats<E>], buffer: &mut Vec<_>, i: usize, piece: &mut Piece<E>| {
+        let finish = |whole: &[Whole<_>], buffer: &mut Vec<_>, i: usize, piece: &mut Piece<E>| {
             let (row, at) = place(i);
             self.tile_finish(buffer, row, at, 0, whole[row], piece);
         };
@@ -201,11 +206,12 @@ impl<E: Element, Z: Scores<E>> Job<'_, E, Z> {
         })
     }
 
-    /// The maximum and the sum of a row from those of its tiles.
-    fn combine(&self, row: usize, tiles: &[Stats<E>]) -> Stats<E> {
+    /// A row's maximum and norm from the maxima and sums of its tiles.
+    fn combine(&self, row: usize, tiles: &[Stats<E>]) -> Whole<E::Compute> {
         dispatch(Combine {
             tiles,
             scale: E::Compute::exp_scale(self.tau.at(row)),
+            form: self.form,
         })
     }
 
@@ -216,7 +222,7 @@ impl<E: Element, Z: Scores<E>> Job<'_, E, Z> {
         row: usize,
         at: usize,
         kept: usize,
-        whole: Stats<E>,
+        whole: Whole<E::Compute>,
         piece: &mut Piece<E>,
     ) {
         dispatch(TileFinish {
@@ -261,7 +267,7 @@ pub(crate) fn row_max<S: Simd, C: Real>(row: &[C], len: usize) -> C {
 
 /// The maximum as it is subtracted: 0 for a row that is all -inf, whose exponentials are then 0 and not NaN.
 #[inline(always)]
-fn pivot<C: Real>(max: C) -> C {
+pub(crate) fn pivot<C: Real>(max: C) -> C {
     if max == C::NEG_INFINITY {
         C::default()
     } else {
@@ -303,8 +309,6 @@ fn exp_pass<S: Simd, C: Real>(
     scale: C,
     mut each: impl FnMut(usize, C::V<S>),
 ) -> C {
-    /// Vectors summed in one chain; the chains' sums are summed again, which keeps the error of long rows down.
-    const CHAIN: usize = 64;
     let lanes = C::V::<S>::LANES;
     let (max, scale) = (C::V::<S>::splat(max), C::V::<S>::splat(scale));
     let zero = C::V::<S>::splat(C::default());
@@ -342,17 +346,29 @@ pub(crate) fn row_map<S: Simd, C: Real>(row: &mut [C], len: usize, f: impl Fn(C:
     }
 }
 
-/// `ln(sum)`, NaN unless the sum is that of a proper row.
-#[inline(always)]
-fn ln_sum<S: Simd>(sum: f64) -> f64 {
-    if sum > 0.0 && sum < f64::INFINITY {
-        scalar::<S, f64>(
-            sum,
-            #[inline(always)]
-            |x| f64::ln_lanes::<S>(x),
-        )
-    } else {
-        f64::NAN
+impl<C: Real> Whole<C> {
+    #[inline(always)]
+    fn new<S: Simd>(max: C, sum: f64, form: Form) -> Self {
+        let norm = match form {
+            Form::Softmax => 1.0 / sum,
+            // NaN unless the sum is that of a proper row, which `ln` does not look at.
+            Form::LogSoftmax if !(sum > 0.0 && sum < f64::INFINITY) => f64::NAN,
+            Form::LogSoftmax => scalar::<S, f64>(
+                sum,
+                #[inline(always)]
+                |x| f64::ln_lanes::<S>(x),
+            ),
+        };
+        Self {
+            max,
+            norm: C::of(norm),
+        }
+    }
+
+    /// The log-softmax of a score, given the inverse temperature.
+    #[inline(always)]
+    fn log<S: Simd>(self, z: C::V<S>, inverse: C::V<S>) -> C::V<S> {
+        (z - C::V::<S>::splat(self.max)) * inverse - C::V::<S>::splat(self.norm)
     }
 }
 
@@ -382,19 +398,19 @@ fn row_softmax<S: Simd, C: Real>(
     let max = pivot(row_max::<S, C>(src, len));
     match form {
         Form::Softmax => {
-            let sum = row_exp::<S, C>(src, dst, len, max, scale);
-            let inverse = C::V::<S>::splat(C::of(1.0 / sum.f64()));
+            let sum = row_exp::<S, C>(src, dst, len, max, scale).f64();
+            let norm = C::V::<S>::splat(Whole::new::<S>(max, sum, form).norm);
             for at in (0..len).step_by(lanes) {
-                (C::V::<S>::load(&dst[at..]) * inverse).store(&mut dst[at..]);
+                (C::V::<S>::load(&dst[at..]) * norm).store(&mut dst[at..]);
             }
         }
         Form::LogSoftmax => {
             let sum = row_sum::<S, C>(src, len, max, scale).f64();
-            let (max, inverse) = (C::V::<S>::splat(max), C::V::<S>::splat(inverse::<C>(tau)));
-            let ln_sum = C::V::<S>::splat(C::of(ln_sum::<S>(sum)));
+            let whole = Whole::new::<S>(max, sum, form);
+            let inverse = C::V::<S>::splat(inverse::<C>(tau));
             for at in (0..len).step_by(lanes) {
-                let z = C::V::<S>::load(&src[at..]);
-                ((z - max) * inverse - ln_sum).store(&mut dst[at..]);
+                let l = whole.log::<S>(Float::load(&src[at..]), inverse);
+                l.store(&mut dst[at..]);
             }
         }
     }
@@ -429,39 +445,29 @@ outlined! {
         (max, sum.f64())
     }
 
-    /// Turns a tile of scores into the result, given the maximum and the sum of its row.
+    /// Turns a tile of scores into the result, given what it needs of its row.
     fn finish_tile['a, C: Real](
         tile: &'a mut [C],
         n: usize,
         tau: f64,
-        whole: (C, f64),
+        whole: Whole<C>,
         form: Form,
     ) -> () {
-        let (max, sum) = whole;
         match form {
             Form::Softmax => {
-                let max = C::V::<S>::splat(max);
+                let max = C::V::<S>::splat(whole.max);
+                let norm = C::V::<S>::splat(whole.norm);
                 let scale = C::V::<S>::splat(C::exp_scale(tau));
-                let inverse = C::V::<S>::splat(C::of(1.0 / sum));
                 row_map::<S, C>(tile, n, #[inline(always)] |z| {
-                    C::exp_scaled::<S>((z - max) * scale) * inverse
+                    C::exp_scaled::<S>((z - max) * scale) * norm
                 });
             }
-            Form::LogSoftmax => finish_log::<S, C>(tile, n, tau, max, sum),
+            Form::LogSoftmax => {
+                let inverse = C::V::<S>::splat(inverse::<C>(tau));
+                row_map::<S, C>(tile, n, #[inline(always)] |z| whole.log::<S>(z, inverse));
+            }
         }
     }
-}
-
-#[inline(always)]
-fn finish_log<S: Simd, C: Real>(row: &mut [C], len: usize, tau: f64, max: C, sum: f64) {
-    let (max, inverse) = (C::V::<S>::splat(max), C::V::<S>::splat(inverse::<C>(tau)));
-    let ln_sum = C::V::<S>::splat(C::of(ln_sum::<S>(sum)));
-    row_map::<S, C>(
-        row,
-        len,
-        #[inline(always)]
-        |z| (z - max) * inverse - ln_sum,
-    );
 }
 
 // ------------------------------------------------------------------------------------------------------- row kernels
@@ -517,12 +523,13 @@ impl<E: Element, Z: Scores<E>> Kernel for TileStats<'_, '_, E, Z> {
 struct Combine<'a, C> {
     tiles: &'a [(C, f64)],
     scale: C,
+    form: Form,
 }
 
 impl<C: Real> Kernel for Combine<'_, C> {
-    type Output = (C, f64);
+    type Output = Whole<C>;
     #[inline(always)]
-    fn run<S: Simd>(self) -> (C, f64) {
+    fn run<S: Simd>(self) -> Whole<C> {
         let mut max = C::NEG_INFINITY;
         for &(m, _) in self.tiles {
             if m > max {
@@ -540,7 +547,7 @@ impl<C: Real> Kernel for Combine<'_, C> {
             );
             sum += s * factor.f64();
         }
-        (max, sum)
+        Whole::new::<S>(max, sum, self.form)
     }
 }
 
@@ -550,7 +557,7 @@ struct TileFinish<'a, 'b, E: Element, Z> {
     row: usize,
     at: usize,
     kept: usize,
-    whole: Stats<E>,
+    whole: Whole<E::Compute>,
     piece: &'a mut Piece<'b, E>,
 }
 
@@ -689,7 +696,7 @@ impl<E: Element, Z: Scores<E>> Kernel for ColumnTile<'_, '_, E, Z> {
 
 /// [`pivot`] of each lane.
 #[inline(always)]
-fn pivot_lanes<S: Simd, C: Real>(max: C::V<S>) -> C::V<S> {
+pub(crate) fn pivot_lanes<S: Simd, C: Real>(max: C::V<S>) -> C::V<S> {
     let lowest = C::V::<S>::splat(C::NEG_INFINITY);
     Float::select(max.le(lowest), C::V::<S>::splat(C::default()), max)
 }

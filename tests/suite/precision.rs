@@ -147,6 +147,24 @@ fn long_sums_keep_their_digits_along_every_dim() -> Result<()> {
 }
 
 #[test]
+fn a_sum_that_overflows_is_infinite_and_its_neighbours_are_not() -> Result<()> {
+    for (shape, dim) in [((600, 3), 0), ((3, 600), 1), ((3, 9000), 1)] {
+        // Only the first row is too large to be squared.
+        let rows = Tensor::new(&[1e25f32, 1., 0.], &Device::Cpu)?;
+        let rows = if dim == 0 {
+            rows
+        } else {
+            rows.reshape((3, 1))?
+        };
+        let mean = rows.broadcast_as(shape)?;
+        let kl = gaussian_kl(&mean, &mean.zeros_like()?, dim)?.to_vec1::<f32>()?;
+        let n = if dim == 0 { shape.0 } else { shape.1 };
+        assert_eq!(kl, [f32::INFINITY, n as f32 / 2., 0.]);
+    }
+    Ok(())
+}
+
+#[test]
 fn sizes_that_wrap_are_refused() {
     let error = uniform(
         (1usize << 33, 1usize << 33),

@@ -2,10 +2,16 @@
 //! gradients of logits and temperatures.
 
 use crate::element::Element;
+#[cfg(feature = "cuda")]
+use crate::launch::{self, Operand, Tau};
 use crate::op::{TauArg, by_dtype, dtype, rows_of};
 use crate::rowwise::{
     Gradient, LogSoftmaxGradient, SoftmaxGradient, Source, gradient, tau_gradient,
 };
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+#[cfg(feature = "cuda")]
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 /// Which member of the family.
@@ -131,12 +137,41 @@ impl Backward {
                 }
                 Target::Tau => {
                     let out = tau_gradient(formulas, &a, &g, &tau, rows);
-                    let mut shape = result_layout.dims().to_vec();
-                    shape[self.dim] = 1;
-                    (<E as Element>::Wide::storage(out), shape.into())
+                    (<E as Element>::Wide::storage(out), self.tau_shape(result_layout))
                 }
             })
         })
+    }
+
+    /// One element a row.
+    fn tau_shape(&self, layout: &Layout) -> Shape {
+        let mut shape = layout.dims().to_vec();
+        shape[self.dim] = 1;
+        shape.into()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda(
+        &self,
+        result: (&CudaStorage, &Layout),
+        grad: (&CudaStorage, &Layout),
+        tau: Tau,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (storage, layout) = result;
+        let (dtype, device) = (storage.dtype(), storage.device());
+        let module = "softmax_gradient";
+        let context = launch::Context::new(self.name, module, dtype, layout.shape(), device);
+        match self.target {
+            Target::Logits => {
+                let operand = Operand::Tensor(storage, layout);
+                let out = launch::gradient(&context, self.family, operand, grad, self.dim, tau)?;
+                Ok((out, layout.shape().clone()))
+            }
+            Target::Tau => {
+                let out = launch::tau_gradient(&context, self.family, result, grad, self.dim, tau)?;
+                Ok((out, self.tau_shape(layout)))
+            }
+        }
     }
 }
 
@@ -153,6 +188,17 @@ impl CustomOp2 for Backward {
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.cpu((s1, l1), (s2, l2), TauArg::Fixed(self.tau))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda((s1, l1), (s2, l2), Tau::Fixed(self.tau))
     }
 }
 
@@ -171,5 +217,18 @@ impl CustomOp3 for Backward {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.cpu((s1, l1), (s2, l2), TauArg::Rows(s3, l3))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda((s1, l1), (s2, l2), Tau::Rows(s3, l3))
     }
 }

@@ -1,6 +1,6 @@
 //! Argument checks: each error names the op and the value, and comes before anything is allocated.
 
-use crate::rng::Key;
+use crate::rng::{Key, KeySource};
 use crate::rowwise::Rows;
 use candle_core::shape::Dim;
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -17,14 +17,17 @@ pub(crate) fn dtype(op: &str, what: &str, dtype: DType) -> Result<()> {
 
 /// A device that the ops run on.
 pub(crate) fn device(op: &str, what: &str, device: &Device) -> Result<()> {
-    if device.is_cpu() {
-        Ok(())
-    } else {
-        bail!(
-            "{op}: {what} is on {:?}, but this version of candle-reparam has kernels for the CPU alone; move it there \
-             with to_device(&Device::Cpu)",
+    match device {
+        Device::Cpu => Ok(()),
+        Device::Cuda(_) if cfg!(feature = "cuda") => Ok(()),
+        Device::Cuda(_) => bail!(
+            "{op}: {what} is on {:?}, but candle-reparam was built without its CUDA kernels; enable its feature `cuda`",
             device.location()
-        )
+        ),
+        Device::Metal(_) => bail!(
+            "{op}: {what} is on {:?}, for which there are no kernels; move it to the CPU with to_device(&Device::Cpu)",
+            device.location()
+        ),
     }
 }
 
@@ -37,6 +40,19 @@ pub(crate) fn key(op: &str, key: Key) -> Result<()> {
             "{op}: the key's stream is {}, expected one below 2^63",
             key.stream
         )
+    }
+}
+
+/// [`key`] for an op on `device`: a key in device memory was checked when it was put there.
+pub(crate) fn key_source(op: &str, source: &KeySource, device: &Device) -> Result<()> {
+    match source {
+        KeySource::Value(value) => key(op, *value),
+        KeySource::Device(there) if there.tensor().device().same_device(device) => Ok(()),
+        KeySource::Device(there) => bail!(
+            "{op}: the key is on {:?}, the tensor on {:?}; expected the same device",
+            there.tensor().device().location(),
+            device.location()
+        ),
     }
 }
 

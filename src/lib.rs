@@ -63,6 +63,9 @@ mod element;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;
+mod improper_rows;
+#[cfg(feature = "cuda")]
+mod launch;
 mod math;
 mod noise;
 mod op;
@@ -78,8 +81,9 @@ pub use categorical::categorical;
 pub use gaussian::{gaussian, gaussian_kl};
 pub use gumbel_max::gumbel_max;
 pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
+pub use improper_rows::improper_rows;
 pub use noise::{gumbel, normal, uniform};
-pub use rng::{Key, Philox4x32, Rng};
+pub use rng::{DeviceKey, DeviceRng, Key, KeySource, Philox4x32, Rng};
 pub use temperature::Temperature;
 pub use tempered_softmax::{tempered_log_softmax, tempered_softmax};
 

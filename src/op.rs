@@ -72,6 +72,13 @@ pub(crate) fn rows_of(layout: &Layout, dim: usize) -> Rows {
     Rows::new(layout.shape(), dim)
 }
 
+/// The shape of a layout without `dim`.
+pub(crate) fn without(layout: &Layout, dim: usize) -> Shape {
+    let mut dims = layout.dims().to_vec();
+    dims.remove(dim);
+    dims.into()
+}
+
 /// A new tensor, with no gradient, on the CPU.
 pub(crate) fn tensor<E: Element>(data: Vec<E>, shape: Shape) -> Tensor {
     let storage = Storage::Cpu(E::storage(data));
@@ -85,15 +92,15 @@ pub(crate) fn winners_tensor(
     layout: &Layout,
     dim: usize,
 ) -> Result<(CpuStorage, Shape)> {
-    let mut dims = layout.dims().to_vec();
-    dims.remove(dim);
+    let shape = without(layout, dim);
     if let Some(row) = winners.iter().position(Option::is_none) {
         candle_core::bail!(
-            "{name}: row {row} of the logits, counted over shape {dims:?}, is all -inf or holds NaN or +inf; there is \
-             nothing to draw"
+            "{name}: row {row} of the logits, counted over shape {:?}, is all -inf or holds NaN or +inf; there is \
+             nothing to draw",
+            shape.dims()
         )
     }
     // Not collected through `flatten`, whose length is not known beforehand: the vector would grow past what it needs.
     let indices = winners.iter().map(|winner| winner.unwrap_or(0)).collect();
-    Ok((CpuStorage::U32(indices), dims.into()))
+    Ok((CpuStorage::U32(indices), shape))
 }

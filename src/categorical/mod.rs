@@ -1,12 +1,16 @@
 //! Exact categorical draws at the speed of one pass over the logits.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::check;
 use crate::op::{by_dtype, dtype, rows_of, winners_tensor};
-use crate::rng::{Key, Stream};
+use crate::rng::{KeySource, Stream};
 use crate::rowwise::Source;
 use candle_core::shape::Dim;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// The index of a class drawn from `softmax(logits)` over `dim`, exactly, from two uniforms a row.
@@ -34,10 +38,10 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 /// assert_eq!((token.dims(), token.dtype()), (&[8][..], DType::U32));
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn categorical(logits: &Tensor, dim: impl Dim, key: Key) -> Result<Tensor> {
-    let name = "categorical";
+pub fn categorical(logits: &Tensor, dim: impl Dim, key: impl Into<KeySource>) -> Result<Tensor> {
+    let (name, key) = ("categorical", key.into());
     check::tensor(name, "logits", logits)?;
-    check::key(name, key)?;
+    check::key_source(name, &key, logits.device())?;
     let (_, dim) = check::indexed_rows(name, logits, dim)?;
     logits.apply_op1_no_bwd(&Categorical { name, dim, key })
 }
@@ -45,7 +49,7 @@ pub fn categorical(logits: &Tensor, dim: impl Dim, key: Key) -> Result<Tensor> {
 struct Categorical {
     name: &'static str,
     dim: usize,
-    key: Key,
+    key: KeySource,
 }
 
 impl CustomOp1 for Categorical {
@@ -56,8 +60,14 @@ impl CustomOp1 for Categorical {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         by_dtype!(self.name, dtype(storage), E => {
             let logits = Source::<E>::new(storage, layout)?;
-            let drawn = cpu::draw(&logits, Stream::new(self.key), rows_of(layout, self.dim));
+            let stream = Stream::new(self.key.now()?);
+            let drawn = cpu::draw(&logits, stream, rows_of(layout, self.dim));
             winners_tensor(self.name, &drawn, layout, self.dim)
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::forward(self.name, self.dim, &self.key, storage, layout)
     }
 }

@@ -1,12 +1,16 @@
 //! The Gaussian reparameterization trick, and the divergence that goes with it.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::check;
 use crate::element::Element;
-use crate::op::{by_dtype, dtype, rows_of};
-use crate::rng::{Key, Stream};
+use crate::op::{by_dtype, dtype, rows_of, without};
+use crate::rng::{KeySource, Stream};
 use crate::rowwise::Source;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::shape::Dim;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -33,10 +37,10 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 /// assert!(grads.get(&mean).is_some() && grads.get(&log_var).is_some());
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn gaussian(mean: &Tensor, log_var: &Tensor, key: Key) -> Result<Tensor> {
-    let name = "gaussian";
+pub fn gaussian(mean: &Tensor, log_var: &Tensor, key: impl Into<KeySource>) -> Result<Tensor> {
+    let (name, key) = ("gaussian", key.into());
     check::alike(name, ("mean", mean), ("log_var", log_var))?;
-    check::key(name, key)?;
+    check::key_source(name, &key, mean.device())?;
     mean.apply_op2(log_var, Sample { name, key })
 }
 
@@ -69,7 +73,16 @@ pub fn gaussian_kl(mean: &Tensor, log_var: &Tensor, dim: impl Dim) -> Result<Ten
 
 struct Sample {
     name: &'static str,
-    key: Key,
+    key: KeySource,
+}
+
+impl Sample {
+    fn op(&self, map: fn(KeySource) -> Map) -> Elementwise {
+        Elementwise {
+            name: self.name,
+            map: map(self.key.clone()),
+        }
+    }
 }
 
 impl CustomOp2 for Sample {
@@ -84,11 +97,18 @@ impl CustomOp2 for Sample {
         s2: &CpuStorage,
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let op = Elementwise {
-            name: self.name,
-            map: Map::Sample(self.key),
-        };
-        op.cpu_fwd(s1, l1, s2, l2)
+        self.op(Map::Sample).cpu_fwd(s1, l1, s2, l2)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.op(Map::Sample).cuda_fwd(s1, l1, s2, l2)
     }
 
     fn bwd(
@@ -98,10 +118,7 @@ impl CustomOp2 for Sample {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let op = Elementwise {
-            name: self.name,
-            map: Map::SampleGradient(self.key),
-        };
+        let op = self.op(Map::SampleGradient);
         let log_var = log_var
             .track_op()
             .then(|| log_var.apply_op2_no_bwd(grad, &op))
@@ -127,13 +144,22 @@ impl CustomOp2 for Divergence {
         s2: &CpuStorage,
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut dims = l1.dims().to_vec();
-        dims.remove(self.dim);
         by_dtype!(self.name, dtype(s1), E => {
             let (mean, log_var) = (Source::<E>::new(s1, l1)?, Source::<E>::new(s2, l2)?);
             let out = cpu::divergence(&mean, &log_var, rows_of(l1, self.dim));
-            Ok((E::storage(out), dims.into()))
+            Ok((E::storage(out), without(l1, self.dim)))
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::divergence(self.name, self.dim, (s1, l1), (s2, l2))
     }
 
     fn bwd(
@@ -169,12 +195,12 @@ struct Elementwise {
 }
 
 /// What it computes.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Map {
     /// Of mean and log-variance.
-    Sample(Key),
+    Sample(KeySource),
     /// Of log-variance and gradient: the sample's gradient to the log-variance.
-    SampleGradient(Key),
+    SampleGradient(KeySource),
     /// Of mean and gradient: the divergence's gradient to the mean.
     MeanGradient,
     /// Of log-variance and gradient: the divergence's gradient to the log-variance.
@@ -196,17 +222,27 @@ impl CustomOp2 for Elementwise {
         let n = l1.shape().elem_count();
         by_dtype!(self.name, dtype(s1), E => {
             let (a, b) = (Source::<E>::new(s1, l1)?, Source::<E>::new(s2, l2)?);
-            let out = match self.map {
-                Map::Sample(key) => {
-                    cpu::elementwise::<E, cpu::Sample>(&a, &b, n, Some(Stream::new(key)))
-                }
+            let noise = |key: &KeySource| key.now().map(Stream::new).map(Some);
+            let out = match &self.map {
+                Map::Sample(key) => cpu::elementwise::<E, cpu::Sample>(&a, &b, n, noise(key)?),
                 Map::SampleGradient(key) => {
-                    cpu::elementwise::<E, cpu::SampleGradient>(&a, &b, n, Some(Stream::new(key)))
+                    cpu::elementwise::<E, cpu::SampleGradient>(&a, &b, n, noise(key)?)
                 }
                 Map::MeanGradient => cpu::elementwise::<E, cpu::MeanGradient>(&a, &b, n, None),
                 Map::LogVarGradient => cpu::elementwise::<E, cpu::LogVarGradient>(&a, &b, n, None),
             };
             Ok((E::storage(out), l1.shape().clone()))
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::apply(self.name, &self.map, (s1, l1), (s2, l2))
     }
 }

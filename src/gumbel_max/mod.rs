@@ -1,10 +1,14 @@
 //! Gumbel-max: an exact draw of a class as an arg-max.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::check;
-use crate::rng::Key;
+use crate::rng::KeySource;
 use candle_core::shape::Dim;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// The index of a class drawn from `softmax(logits)` over `dim`: `argmax(logits + g)` with `g` standard Gumbel noise.
@@ -32,10 +36,10 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 /// assert_eq!(index.to_vec1::<u32>()?, [0, 1]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn gumbel_max(logits: &Tensor, dim: impl Dim, key: Key) -> Result<Tensor> {
-    let name = "gumbel_max";
+pub fn gumbel_max(logits: &Tensor, dim: impl Dim, key: impl Into<KeySource>) -> Result<Tensor> {
+    let (name, key) = ("gumbel_max", key.into());
     check::tensor(name, "logits", logits)?;
-    check::key(name, key)?;
+    check::key_source(name, &key, logits.device())?;
     let (_, dim) = check::indexed_rows(name, logits, dim)?;
     logits.apply_op1_no_bwd(&GumbelMax { name, dim, key })
 }
@@ -43,7 +47,7 @@ pub fn gumbel_max(logits: &Tensor, dim: impl Dim, key: Key) -> Result<Tensor> {
 struct GumbelMax {
     name: &'static str,
     dim: usize,
-    key: Key,
+    key: KeySource,
 }
 
 impl CustomOp1 for GumbelMax {
@@ -52,6 +56,11 @@ impl CustomOp1 for GumbelMax {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        cpu::forward(self.name, self.dim, self.key, storage, layout)
+        cpu::forward(self.name, self.dim, self.key.now()?, storage, layout)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::forward(self.name, self.dim, &self.key, storage, layout)
     }
 }

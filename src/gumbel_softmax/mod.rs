@@ -1,12 +1,18 @@
 //! Gumbel-softmax, relaxed and straight-through.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::backward::{Family, TauTensor, logits_gradient, rows_tau_gradient};
 use crate::check;
+#[cfg(feature = "cuda")]
+use crate::launch::Tau;
 use crate::op::{TauArg, apply};
-use crate::rng::Key;
+use crate::rng::KeySource;
 use crate::temperature::Temperature;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::shape::Dim;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -43,9 +49,9 @@ pub fn gumbel_softmax(
     logits: &Tensor,
     tau: impl Into<Temperature>,
     dim: impl Dim,
-    key: Key,
+    key: impl Into<KeySource>,
 ) -> Result<Tensor> {
-    run("gumbel_softmax", false, logits, tau.into(), dim, key)
+    run("gumbel_softmax", false, logits, tau.into(), dim, key.into())
 }
 
 /// A one-hot sample with the gradient of its relaxation: straight-through Gumbel-softmax.
@@ -76,9 +82,9 @@ pub fn gumbel_softmax_st(
     logits: &Tensor,
     tau: impl Into<Temperature>,
     dim: impl Dim,
-    key: Key,
+    key: impl Into<KeySource>,
 ) -> Result<Tensor> {
-    run("gumbel_softmax_st", true, logits, tau.into(), dim, key)
+    run("gumbel_softmax_st", true, logits, tau.into(), dim, key.into())
 }
 
 fn run(
@@ -87,10 +93,10 @@ fn run(
     logits: &Tensor,
     tau: Temperature,
     dim: impl Dim,
-    key: Key,
+    key: KeySource,
 ) -> Result<Tensor> {
     check::tensor(name, "logits", logits)?;
-    check::key(name, key)?;
+    check::key_source(name, &key, logits.device())?;
     let (_, dim) = if hard {
         check::indexed_rows(name, logits, dim)?
     } else {
@@ -102,18 +108,18 @@ fn run(
         hard,
         dim,
         tau,
-        key,
+        key: key.clone(),
     })
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct GumbelSoftmax {
     name: &'static str,
     /// Whether the forward result is the one-hot.
     hard: bool,
     dim: usize,
     tau: f64,
-    key: Key,
+    key: KeySource,
 }
 
 impl GumbelSoftmax {
@@ -123,17 +129,31 @@ impl GumbelSoftmax {
         layout: &Layout,
         tau: TauArg,
     ) -> Result<(CpuStorage, Shape)> {
+        let key = self.key.now()?;
         if self.hard {
-            cpu::one_hot(self.name, self.dim, self.key, storage, layout)
+            cpu::one_hot(self.name, self.dim, key, storage, layout)
         } else {
-            cpu::relaxed(self.name, self.dim, self.key, storage, layout, tau)
+            cpu::relaxed(self.name, self.dim, key, storage, layout, tau)
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(
+        &self,
+        input: (&CudaStorage, &Layout),
+        tau: Tau,
+    ) -> Result<(CudaStorage, Shape)> {
+        if self.hard {
+            cuda::one_hot(self.name, self.dim, &self.key, input)
+        } else {
+            cuda::relaxed(self.name, self.dim, &self.key, input, tau)
         }
     }
 
     fn relaxed(&self) -> Self {
         Self {
             hard: false,
-            ..*self
+            ..self.clone()
         }
     }
 }
@@ -147,9 +167,14 @@ impl CustomOp1 for GumbelSoftmax {
         self.forward(storage, layout, TauArg::Fixed(self.tau))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward((storage, layout), Tau::Fixed(self.tau))
+    }
+
     fn bwd(&self, logits: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let gradient = if self.hard {
-            logits.apply_op2_no_bwd(grad, &StraightThrough(*self))
+            logits.apply_op2_no_bwd(grad, &StraightThrough(self.clone()))
         } else {
             let family = Family::Softmax;
             logits_gradient(
@@ -179,6 +204,17 @@ impl CustomOp2 for GumbelSoftmax {
         self.forward(s1, l1, TauArg::Rows(s2, l2))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.cuda_forward((s1, l1), Tau::Rows(s2, l2))
+    }
+
     fn bwd(
         &self,
         logits: &Tensor,
@@ -187,7 +223,7 @@ impl CustomOp2 for GumbelSoftmax {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         if self.hard && !tau.track_op() {
-            let op = StraightThrough(*self);
+            let op = StraightThrough(self.clone());
             return Ok((Some(logits.apply_op3_no_bwd(grad, tau, &op)?), None));
         }
         // Both gradients need the relaxed sample: draw it once.
@@ -230,10 +266,30 @@ impl CustomOp2 for StraightThrough {
             name,
             dim,
             tau,
-            key,
+            ref key,
             ..
         } = self.0;
-        cpu::straight_through(name, dim, key, (s1, l1), (s2, l2), TauArg::Fixed(tau))
+        let tau = TauArg::Fixed(tau);
+        cpu::straight_through(name, dim, key.now()?, (s1, l1), (s2, l2), tau)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let GumbelSoftmax {
+            name,
+            dim,
+            tau,
+            ref key,
+            ..
+        } = self.0;
+        let tau = Tau::Fixed(tau);
+        cuda::straight_through(name, dim, key, (s1, l1), (s2, l2), tau)
     }
 }
 
@@ -251,7 +307,33 @@ impl CustomOp3 for StraightThrough {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let GumbelSoftmax { name, dim, key, .. } = self.0;
-        cpu::straight_through(name, dim, key, (s1, l1), (s2, l2), TauArg::Rows(s3, l3))
+        let GumbelSoftmax {
+            name,
+            dim,
+            ref key,
+            ..
+        } = self.0;
+        let tau = TauArg::Rows(s3, l3);
+        cpu::straight_through(name, dim, key.now()?, (s1, l1), (s2, l2), tau)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+        s3: &CudaStorage,
+        l3: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let GumbelSoftmax {
+            name,
+            dim,
+            ref key,
+            ..
+        } = self.0;
+        let tau = Tau::Rows(s3, l3);
+        cuda::straight_through(name, dim, key, (s1, l1), (s2, l2), tau)
     }
 }

@@ -1,15 +1,17 @@
 //! Noise tensors: uniform, Gumbel and normal.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::check;
 use crate::op::{by_dtype, tensor};
-use crate::rng::{Gumbel, Key, Noise, Normal, Uniform};
+use crate::rng::{Gumbel, KeySource, Noise, Normal, Uniform};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
 /// Uniform noise on the open unit interval.
 ///
-/// * **Formula**: `v = (w + 1/2) 2^-32` for the element's word `w` (see [`Key`]); where `w < 256`, and always in f64, a
+/// * **Formula**: `v = (w + 1/2) 2^-32` for the element's word `w` (see [`Key`](crate::Key)); where `w < 256`, and always in f64, a
 ///   second word refines it: `v = (w + (w2 + 1/2) 2^-32) 2^-32`.
 /// * **Shapes and dtypes**: any shape, a scalar and zero elements included; f32, f64; f16 and bf16 are the f32 draw
 ///   rounded once, then kept inside the interval.
@@ -27,8 +29,13 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 /// assert!(v.flatten_all()?.to_vec1::<f32>()?.iter().all(|&v| 0.0 < v && v < 1.0));
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn uniform(shape: impl Into<Shape>, dtype: DType, device: &Device, key: Key) -> Result<Tensor> {
-    draw::<Uniform>("uniform", shape.into(), dtype, device, key)
+pub fn uniform(
+    shape: impl Into<Shape>,
+    dtype: DType,
+    device: &Device,
+    key: impl Into<KeySource>,
+) -> Result<Tensor> {
+    draw::<Uniform>("uniform", shape.into(), dtype, device, key.into())
 }
 
 /// Standard Gumbel noise: location 0, scale 1.
@@ -51,8 +58,13 @@ pub fn uniform(shape: impl Into<Shape>, dtype: DType, device: &Device, key: Key)
 /// assert!((g.mean_all()?.to_scalar::<f64>()? - 0.5772).abs() < 0.02);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn gumbel(shape: impl Into<Shape>, dtype: DType, device: &Device, key: Key) -> Result<Tensor> {
-    draw::<Gumbel>("gumbel", shape.into(), dtype, device, key)
+pub fn gumbel(
+    shape: impl Into<Shape>,
+    dtype: DType,
+    device: &Device,
+    key: impl Into<KeySource>,
+) -> Result<Tensor> {
+    draw::<Gumbel>("gumbel", shape.into(), dtype, device, key.into())
 }
 
 /// Standard normal noise: mean 0, variance 1.
@@ -74,20 +86,30 @@ pub fn gumbel(shape: impl Into<Shape>, dtype: DType, device: &Device, key: Key) 
 /// assert!((z.sqr()?.mean_all()?.to_scalar::<f32>()? - 1.0).abs() < 0.02);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn normal(shape: impl Into<Shape>, dtype: DType, device: &Device, key: Key) -> Result<Tensor> {
-    draw::<Normal>("normal", shape.into(), dtype, device, key)
+pub fn normal(
+    shape: impl Into<Shape>,
+    dtype: DType,
+    device: &Device,
+    key: impl Into<KeySource>,
+) -> Result<Tensor> {
+    draw::<Normal>("normal", shape.into(), dtype, device, key.into())
 }
 
 fn draw<N: Noise>(
-    name: &str,
+    name: &'static str,
     shape: Shape,
     dtype: DType,
     device: &Device,
-    key: Key,
+    key: KeySource,
 ) -> Result<Tensor> {
     check::dtype(name, "the result", dtype)?;
     check::device(name, "the result", device)?;
     check::size(name, "the result", shape.dims(), dtype)?;
-    check::key(name, key)?;
+    check::key_source(name, &key, device)?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return cuda::draw(name, shape, dtype, device, &key);
+    }
+    let key = key.now()?;
     by_dtype!(name, dtype, E => Ok(tensor(cpu::draw::<E, N>(shape.elem_count(), key), shape)))
 }

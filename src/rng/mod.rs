@@ -1,10 +1,12 @@
 //! Keys, the Philox generator, and the maps from its words to noise.
 
+mod device;
 mod key;
 mod maps;
 mod philox;
 mod race;
 
+pub use device::{DeviceKey, DeviceRng, KeySource};
 pub use key::{Key, Rng};
 pub(crate) use maps::{Gumbel, Noise, Normal, Uniform, fill};
 pub use philox::Philox4x32;

@@ -15,6 +15,8 @@ pub(crate) use gradient::{
 pub(crate) use scores::{Perturbed, Plain, Scores};
 pub(crate) use softmax::{Form, pivot, pivot_lanes, row_map, row_max, softmax};
 pub(crate) use source::{Source, push};
+#[cfg(feature = "cuda")]
+pub(crate) use temperature::inverse;
 pub(crate) use temperature::Tau;
 
 use crate::math::Real;

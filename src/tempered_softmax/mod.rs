@@ -1,12 +1,18 @@
 //! The tempered softmax and its logarithm.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use crate::backward::{Family, TauTensor, logits_gradient, rows_tau_gradient};
 use crate::check;
+#[cfg(feature = "cuda")]
+use crate::launch::Tau;
 use crate::op::{TauArg, apply};
 use crate::temperature::Temperature;
 use candle_core::shape::Dim;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// `softmax(logits / tau)` over `dim`, fused, with its gradient.
@@ -112,6 +118,12 @@ impl CustomOp1 for TemperedSoftmax {
         cpu::forward(self.name, self.family, self.dim, storage, layout, tau)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let tau = Tau::Fixed(self.tau);
+        cuda::forward(self.name, self.family, self.dim, (storage, layout), tau)
+    }
+
     fn bwd(&self, _: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         logits_gradient(
             self.name,
@@ -138,6 +150,18 @@ impl CustomOp2 for TemperedSoftmax {
     ) -> Result<(CpuStorage, Shape)> {
         let tau = TauArg::Rows(s2, l2);
         cpu::forward(self.name, self.family, self.dim, s1, l1, tau)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let tau = Tau::Rows(s2, l2);
+        cuda::forward(self.name, self.family, self.dim, (s1, l1), tau)
     }
 
     fn bwd(

@@ -1,0 +1,169 @@
+// The dtype that a file is compiled for: what an element is stored as, what it is computed in, and the way between.
+//
+// Every kernel file is compiled once for each dtype, so that a program loads the kernels of those alone that it uses.
+#pragma once
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+#if defined(REPARAM_F32)
+#define KERNEL(name) name##_f32
+typedef float Element;
+typedef float Real;
+#elif defined(REPARAM_F64)
+#define KERNEL(name) name##_f64
+typedef double Element;
+typedef double Real;
+#elif defined(REPARAM_F16)
+#define KERNEL(name) name##_f16
+struct Element { u16 bits; };
+typedef float Real;
+#elif defined(REPARAM_BF16)
+#define KERNEL(name) name##_bf16
+struct Element { u16 bits; };
+typedef float Real;
+#else
+#error "compile with one of -DREPARAM_F32, -DREPARAM_F64, -DREPARAM_F16 and -DREPARAM_BF16"
+#endif
+
+#define DEVICE static __device__ __forceinline__
+
+// Elements that a thread works on side by side: whole blocks of random words, in 16-byte accesses (f64 takes two of them).
+constexpr int GROUP = sizeof(Element) == 2 ? 8 : 4;
+// Groups that a thread of a long row holds in registers.
+constexpr int HELD = 16 / GROUP;
+
+DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
+DEVICE u32 bits_of_float(float x) { return __float_as_uint(x); }
+
+DEVICE Real infinity() {
+    if constexpr (sizeof(Real) == 8)
+        return __longlong_as_double(0x7FF0000000000000LL);
+    else
+        return __uint_as_float(0x7F800000u);
+}
+
+DEVICE Real not_a_number() {
+    if constexpr (sizeof(Real) == 8)
+        return __longlong_as_double(0x7FF8000000000000LL);
+    else
+        return __uint_as_float(0x7FC00000u);
+}
+
+// ---------------------------------------------------------------------------------------------------- one element
+
+DEVICE Real widen(Element x) {
+#if defined(REPARAM_F16)
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+    return y;
+#elif defined(REPARAM_BF16)
+    return float_of_bits(u32(x.bits) << 16);
+#else
+    return x;
+#endif
+}
+
+// To nearest, ties to even.
+DEVICE Element narrow(Real x) {
+#if defined(REPARAM_F16)
+    Element y;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+    return y;
+#elif defined(REPARAM_BF16)
+    Element y;
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+#else
+    u32 bits = bits_of_float(x);
+    y.bits = x != x ? u16(0x7FFF) : u16((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+#endif
+    return y;
+#else
+    return x;
+#endif
+}
+
+// -------------------------------------------------------------------------------------------------- a whole group
+
+#if defined(REPARAM_F16) || defined(REPARAM_BF16)
+DEVICE void widen_pair(u32 pair, Real& low, Real& high) {
+#if defined(REPARAM_F16)
+    asm("{ .reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }"
+        : "=f"(low), "=f"(high)
+        : "r"(pair));
+#else
+    low = float_of_bits(pair << 16);
+    high = float_of_bits(pair & 0xFFFF0000u);
+#endif
+}
+
+DEVICE u32 narrow_pair(Real low, Real high) {
+#if __CUDA_ARCH__ >= 800
+    u32 pair;
+#if defined(REPARAM_F16)
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+#else
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+#endif
+    return pair;
+#else
+    return u32(narrow(low).bits) | u32(narrow(high).bits) << 16;
+#endif
+}
+#endif
+
+// A group as it lies in memory.
+struct Raw {
+#if defined(REPARAM_F64)
+    double2 half[2];
+#else
+    uint4 words;
+#endif
+};
+
+// A whole group at an address of 16 bytes' alignment. Not through the read-only cache: a gradient may replace its operand.
+DEVICE Raw load_raw(const Element* from) {
+    Raw raw;
+#if defined(REPARAM_F64)
+    raw.half[0] = reinterpret_cast<const double2*>(from)[0];
+    raw.half[1] = reinterpret_cast<const double2*>(from)[1];
+#else
+    raw.words = *reinterpret_cast<const uint4*>(from);
+#endif
+    return raw;
+}
+
+DEVICE void widen_raw(const Raw& raw, Real (&x)[GROUP]) {
+#if defined(REPARAM_F64)
+    x[0] = raw.half[0].x, x[1] = raw.half[0].y, x[2] = raw.half[1].x, x[3] = raw.half[1].y;
+#elif defined(REPARAM_F32)
+    x[0] = float_of_bits(raw.words.x), x[1] = float_of_bits(raw.words.y);
+    x[2] = float_of_bits(raw.words.z), x[3] = float_of_bits(raw.words.w);
+#else
+    widen_pair(raw.words.x, x[0], x[1]);
+    widen_pair(raw.words.y, x[2], x[3]);
+    widen_pair(raw.words.z, x[4], x[5]);
+    widen_pair(raw.words.w, x[6], x[7]);
+#endif
+}
+
+DEVICE void load_group(const Element* from, Real (&x)[GROUP]) { widen_raw(load_raw(from), x); }
+
+DEVICE void store_group(Element* to, const Real (&x)[GROUP]) {
+#if defined(REPARAM_F64)
+    reinterpret_cast<double2*>(to)[0] = make_double2(x[0], x[1]);
+    reinterpret_cast<double2*>(to)[1] = make_double2(x[2], x[3]);
+#elif defined(REPARAM_F32)
+    *reinterpret_cast<float4*>(to) = make_float4(x[0], x[1], x[2], x[3]);
+#else
+    uint4 words;
+    words.x = narrow_pair(x[0], x[1]);
+    words.y = narrow_pair(x[2], x[3]);
+    words.z = narrow_pair(x[4], x[5]);
+    words.w = narrow_pair(x[6], x[7]);
+    *reinterpret_cast<uint4*>(to) = words;
+#endif
+}

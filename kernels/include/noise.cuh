@@ -1,0 +1,119 @@
+// From words to uniforms on the open interval, Gumbel and normal variates, as src/rng/maps.rs has them.
+#pragma once
+#include "math.cuh"
+#include "philox.cuh"
+
+constexpr double TWO_M31 = 1.0 / 2147483648.0;
+constexpr double TWO_M32 = 1.0 / 4294967296.0;
+constexpr double TWO_M33 = 0.5 / 4294967296.0;
+// Below this word an f32 draw is refined by its second word.
+constexpr u32 REFINED_BELOW = 256;
+
+// (w + 1/2) 2^-32, capped below 1.
+DEVICE float unit_of(u32 word) {
+    float v = fmadd(__uint2float_rn(word), float(TWO_M32), float(TWO_M33));
+    return fminf(v, 0.99999994f);
+}
+// (w + (w2 + 1/2) 2^-32) 2^-32 for a word below `REFINED_BELOW`.
+DEVICE float unit_of(u32 word, u32 second) {
+    float rest = fmadd(__uint2float_rn(second), float(TWO_M32), float(TWO_M33));
+    return times(plus(__uint2float_rn(word), rest), float(TWO_M32));
+}
+DEVICE double wide_unit_of(u32 word, u32 second) {
+    double rest = fmadd(__uint2double_rn(second), TWO_M32, TWO_M33);
+    return fmin(times(plus(__uint2double_rn(word), rest), TWO_M32), 0.99999999999999988898);
+}
+
+// The sign from the word's top bit, the magnitude from the other 31.
+DEVICE float normal_of(u32 word) {
+    u32 magnitude = word & 0x7FFFFFFFu;
+    // Both ends from integers: neither tail nor centre loses digits to a subtraction from one.
+    float t = fmadd(__int2float_rn(int(magnitude)), float(TWO_M31), float(TWO_M32));
+    float rest = fmadd(__int2float_rn(int(magnitude ^ 0x7FFFFFFFu)), float(TWO_M31), float(TWO_M32));
+    return float_of_bits(bits_of_float(normal_magnitude(t, rest)) ^ (word & 0x80000000u));
+}
+DEVICE double wide_normal_of(u32 word, u32 second) {
+    double magnitude = __uint2double_rn(word & 0x7FFFFFFFu);
+    double t = times(plus(magnitude, fmadd(__uint2double_rn(second), TWO_M32, TWO_M33)), TWO_M31);
+    double rest = plus(minus(2147483647.0, magnitude), fmadd(__uint2double_rn(~second), TWO_M32, TWO_M33));
+    double z = normal_magnitude(t, times(rest, TWO_M31));
+    return word >> 31 ? -z : z;
+}
+
+// The kinds of noise: the variates of a block's four elements.
+//
+// Where an f32 uniform needs its second word, which one block in four million does, the branch replaces uniforms alone, so
+// that the code that follows is there once.
+struct Uniform {
+    DEVICE void draw(const Stream& stream, u64 block, float (&v)[4]) {
+        u32 words[4];
+        stream.block(block, 0, words);
+        units(stream, block, words, v);
+    }
+    DEVICE void units(const Stream& stream, u64 block, const u32 (&words)[4], float (&v)[4]) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) v[e] = unit_of(words[e]);
+        if (__builtin_expect(min(min(words[0], words[1]), min(words[2], words[3])) < REFINED_BELOW, 0)) {
+            u32 seconds[4];
+            stream.block(block, SECOND, seconds);
+#pragma unroll
+            for (int e = 0; e < 4; ++e)
+                if (words[e] < REFINED_BELOW) v[e] = unit_of(words[e], seconds[e]);
+        }
+    }
+    DEVICE void draw(const Stream& stream, u64 block, double (&v)[4]) {
+        u32 words[4], seconds[4];
+        stream.block(block, 0, words);
+        stream.block(block, SECOND, seconds);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) v[e] = wide_unit_of(words[e], seconds[e]);
+    }
+};
+
+struct Gumbel {
+    template <typename T>
+    DEVICE void draw(const Stream& stream, u64 block, T (&x)[4]) {
+        Uniform::draw(stream, block, x);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x[e] = gumbel_of(x[e]);
+    }
+};
+
+struct Normal {
+    DEVICE void draw(const Stream& stream, u64 block, float (&x)[4]) {
+        u32 words[4];
+        stream.block(block, 0, words);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x[e] = normal_of(words[e]);
+    }
+    DEVICE void draw(const Stream& stream, u64 block, double (&x)[4]) {
+        u32 words[4], seconds[4];
+        stream.block(block, 0, words);
+        stream.block(block, SECOND, seconds);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x[e] = wide_normal_of(words[e], seconds[e]);
+    }
+};
+
+// The variates of elements GROUP group .. GROUP group + GROUP - 1.
+template <typename Noise>
+DEVICE void draw_group(const Stream& stream, u64 group, Real (&x)[GROUP]) {
+#pragma unroll
+    for (int part = 0; part < GROUP / 4; ++part) {
+        Real four[4];
+        Noise::draw(stream, group * (GROUP / 4) + part, four);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x[4 * part + e] = four[e];
+    }
+}
+
+// The variate of one element.
+template <typename Noise>
+DEVICE Real draw_one(const Stream& stream, u64 element) {
+    Real four[4];
+    Noise::draw(stream, element / 4, four);
+    u32 e = u32(element) % 4;
+    // Not an index into the array, which would put it into local memory.
+    Real low = e == 0 ? four[0] : four[1], high = e == 2 ? four[2] : four[3];
+    return e < 2 ? low : high;
+}

@@ -1,0 +1,78 @@
+// Threads that share a row, and what they find out together. The order of every reduction is fixed by the number of threads.
+#pragma once
+#include "element.cuh"
+
+constexpr u32 WARP = 32;
+constexpr u32 ALL = 0xFFFFFFFFu;
+
+DEVICE float larger(float a, float b) { return fmaxf(a, b); }
+DEVICE double larger(double a, double b) { return fmax(a, b); }
+
+struct Sum {
+    DEVICE Real identity() { return 0; }
+    DEVICE Real of(Real a, Real b) { return a + b; }
+};
+// The larger; a NaN loses to a number.
+struct Max {
+    DEVICE Real identity() { return -infinity(); }
+    DEVICE Real of(Real a, Real b) { return larger(a, b); }
+};
+
+template <typename T>
+DEVICE T exchange(T x, u32 offset) {
+    return __shfl_xor_sync(ALL, x, offset);
+}
+
+// Up to a warp: `lanes` neighbours, a power of two, of which a warp holds several teams. All threads of a warp take part in
+// every reduction.
+struct Lanes {
+    u32 lanes;
+
+    __device__ __forceinline__ u32 rank() const { return threadIdx.x & (lanes - 1); }
+    __device__ __forceinline__ u32 size() const { return lanes; }
+
+    template <typename Op, int SLOT>
+    __device__ __forceinline__ Real reduce(Real x) const {
+#pragma unroll
+        for (u32 offset = WARP / 2; offset > 0; offset /= 2)
+            if (offset < lanes) x = Op::of(x, exchange(x, offset));
+        return x;
+    }
+};
+
+// All threads of a block: up to 32 warps.
+struct Block {
+    __device__ __forceinline__ u32 rank() const { return threadIdx.x; }
+    __device__ __forceinline__ u32 size() const { return blockDim.x; }
+
+    // Every combination of operation and slot has room of its own. Two reductions of one operation that follow each other name
+    // different slots: room is written again only after a barrier that comes after its last read.
+    template <typename Op, int SLOT>
+    __device__ __forceinline__ Real reduce(Real x) const {
+        __shared__ Real warps[WARP];
+#pragma unroll
+        for (u32 offset = WARP / 2; offset > 0; offset /= 2) x = Op::of(x, exchange(x, offset));
+        if (blockDim.x == WARP) return x;
+        u32 lane = threadIdx.x % WARP;
+        if (lane == 0) warps[threadIdx.x / WARP] = x;
+        __syncthreads();
+        // Every warp finishes for itself, all in one order.
+        x = lane < blockDim.x / WARP ? warps[lane] : Op::identity();
+#pragma unroll
+        for (u32 offset = WARP / 2; offset > 0; offset /= 2) x = Op::of(x, exchange(x, offset));
+        return x;
+    }
+};
+
+// A sum with what its roundings lost (Kahan), for chains that may be long.
+struct Compensated {
+    Real sum, lost;
+
+    __device__ __forceinline__ void add(Real x) {
+        Real y = x - lost, next = sum + y;
+        Real rest = (next - sum) - y;
+        // A sum that overflows stays infinite: nothing that is not a number is carried.
+        lost = rest - rest == Real(0) ? rest : Real(0);
+        sum = next;
+    }
+};

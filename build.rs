@@ -64,6 +64,7 @@ mod cuda {
                 .out_dir(out.join(dtype))
                 .include_path("kernels/include")
                 .args(["-std=c++17", "-O3", define])
+                .thread_percentage(1.0)
                 .build_ptx()
                 .with_context(|| format!("candle-reparam: compiling the kernels for {dtype}"))?;
         }
@@ -79,11 +80,21 @@ mod cuda {
             let module = module.to_string_lossy();
             for (dtype, _) in DTYPES {
                 let file = out.join(dtype).join(format!("{module}.ptx"));
-                writeln!(arms, "({module:?}, {dtype:?}) => Some(include_str!({file:?})),")?;
+                writeln!(
+                    arms,
+                    "({module:?}, {dtype:?}) => Some(include_str!({file:?})),"
+                )?;
             }
         }
+        let mut names = String::new();
+        for source in sources {
+            let module = source.file_stem().context("a kernel without a name")?;
+            write!(names, "{:?}, ", module.to_string_lossy())?;
+        }
         Ok(format!(
-            "fn text(module: &str, dtype: &str) -> Option<&'static str> {{ match (module, dtype) {{ {arms} _ => None }} }}"
+            "fn text(module: &str, dtype: &str) -> Option<&'static str> {{ match (module, dtype) {{ {arms} _ => None }} }} \
+             const MODULES: [&str; {}] = [{names}];",
+            sources.len()
         ))
     }
 
@@ -91,8 +102,9 @@ mod cuda {
     fn compiler() -> Result<PathBuf> {
         let how = "install the CUDA toolkit (12.0 or later) and put its bin folder on PATH, or set CUDA_HOME or NVCC; on a \
                    machine without it, `. scripts/cuda-toolkit.sh` in candle-reparam's repository fetches one";
-        let toolkit = CudaToolkit::detect()
-            .with_context(|| format!("candle-reparam: feature `cuda` needs nvcc, which was not found: {how}"))?;
+        let toolkit = CudaToolkit::detect().with_context(|| {
+            format!("candle-reparam: feature `cuda` needs nvcc, which was not found: {how}")
+        })?;
         let nvcc = toolkit.nvcc_path;
         let version = std::process::Command::new(&nvcc)
             .arg("--version")

@@ -289,7 +289,7 @@ DEVICE u32 choose_tile(const Elements& elements, Tile* own, u32 tiles, u64 len, 
 }
 
 // A row of several tiles for every block: chooses one of them, then an element in it. `tiles` of a row may be replaced.
-extern "C" __global__ void __launch_bounds__(CHOOSE_THREADS)
+extern "C" __global__ void __launch_bounds__(CHOOSE_THREADS, 1)
     KERNEL(categorical_choose)(const Element* x, const __grid_constant__ View view, Tile* stats, u32* out,
                                const __grid_constant__ Rows rows, const __grid_constant__ Key key, u32 tiles) {
     u64 row = blockIdx.x, len = rows.len;

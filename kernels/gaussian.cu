@@ -78,7 +78,7 @@ DEVICE void elementwise(const Element* a, const View& a_view, const Element* b, 
         KERNEL(name)(OPERANDS, Element * out, u64 n, const __grid_constant__ Key key) {                                 \
         elementwise<Formula, true>(a, a_view, b, b_view, out, n, key);                                                  \
     }                                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(256)                                                                   \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                                \
         KERNEL(name##_strided)(OPERANDS, Element * out, u64 n, const __grid_constant__ Key key) {                       \
         elementwise<Formula, false>(a, a_view, b, b_view, out, n, key);                                                 \
     }
@@ -151,7 +151,7 @@ DEVICE void divergence_columns(const Element* a, const View& a_view, const Eleme
 
 extern "C" {
 
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 1)
     KERNEL(gaussian_kl_lanes)(OPERANDS, Element* out, const __grid_constant__ Rows rows, u32 lanes) {
     divergence_rows(Lanes{lanes}, a, a_view, b, b_view, out, rows);
 }

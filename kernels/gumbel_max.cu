@@ -6,7 +6,7 @@
 
 extern "C" {
 
-__global__ void __launch_bounds__(128) KERNEL(gumbel_max_lanes)(LOGITS, u32* out, SHAPE, u32 lanes) {
+__global__ void __launch_bounds__(128, 1) KERNEL(gumbel_max_lanes)(LOGITS, u32* out, SHAPE, u32 lanes) {
     race_rows(Lanes{lanes}, x, view, IndexOut{out}, rows, key);
 }
 
@@ -26,10 +26,10 @@ __global__ void __launch_bounds__(128) KERNEL(gumbel_max_join)(const Race* races
     IndexOut{out}.write(team, row, rows, join_pieces(team, races + row * pieces, pieces));
 }
 
-__global__ void __launch_bounds__(COLUMN_THREADS) KERNEL(gumbel_max_columns)(LOGITS, u32* out, SHAPE) {
+__global__ void __launch_bounds__(COLUMN_THREADS, 1) KERNEL(gumbel_max_columns)(LOGITS, u32* out, SHAPE) {
     race_columns<ColumnIndexOut, GROUP>(x, view, ColumnIndexOut{out}, rows, key);
 }
-__global__ void __launch_bounds__(COLUMN_THREADS) KERNEL(gumbel_max_columns_one)(LOGITS, u32* out, SHAPE) {
+__global__ void __launch_bounds__(COLUMN_THREADS, 1) KERNEL(gumbel_max_columns_one)(LOGITS, u32* out, SHAPE) {
     race_columns<ColumnIndexOut, 1>(x, view, ColumnIndexOut{out}, rows, key);
 }
 }

@@ -14,24 +14,24 @@ extern "C" {
 
 // ------------------------------------------------------------------------------------------------------ relaxed sample
 
-__global__ void __launch_bounds__(128) KERNEL(gumbel_softmax_lanes)(LOGITS, Element* out, SHAPE, u32 lanes) {
+__global__ void __launch_bounds__(128, 1) KERNEL(gumbel_softmax_lanes)(LOGITS, Element* out, SHAPE, u32 lanes) {
     softmax_rows<Perturbed, SOFTMAX, 1>(Lanes{lanes}, x, view, out, rows, tau, key);
 }
-__global__ void __launch_bounds__(BLOCK_THREADS) KERNEL(gumbel_softmax_block)(LOGITS, Element* out, SHAPE) {
+__global__ void __launch_bounds__(BLOCK_THREADS, 1) KERNEL(gumbel_softmax_block)(LOGITS, Element* out, SHAPE) {
     softmax_rows<Perturbed, SOFTMAX, HELD>(Block{}, x, view, out, rows, tau, key);
 }
-__global__ void __launch_bounds__(PIECE_THREADS)
+__global__ void __launch_bounds__(PIECE_THREADS, 1)
     KERNEL(gumbel_softmax_pieces)(LOGITS, Stats* stats, SHAPE, u32 pieces) {
     softmax_pieces<Perturbed>(x, view, stats, rows, tau, key, pieces);
 }
-__global__ void __launch_bounds__(PIECE_THREADS)
+__global__ void __launch_bounds__(PIECE_THREADS, 1)
     KERNEL(gumbel_softmax_join)(LOGITS, const Stats* stats, Element* out, SHAPE, u32 pieces) {
     softmax_join<Perturbed, SOFTMAX>(x, view, stats, out, rows, tau, key, pieces);
 }
-__global__ void __launch_bounds__(COLUMN_THREADS) KERNEL(gumbel_softmax_columns)(LOGITS, Element* out, SHAPE) {
+__global__ void __launch_bounds__(COLUMN_THREADS, 1) KERNEL(gumbel_softmax_columns)(LOGITS, Element* out, SHAPE) {
     softmax_columns<Perturbed, SOFTMAX, GROUP>(x, view, out, rows, tau, key);
 }
-__global__ void __launch_bounds__(COLUMN_THREADS) KERNEL(gumbel_softmax_columns_one)(LOGITS, Element* out, SHAPE) {
+__global__ void __launch_bounds__(COLUMN_THREADS, 1) KERNEL(gumbel_softmax_columns_one)(LOGITS, Element* out, SHAPE) {
     softmax_columns<Perturbed, SOFTMAX, 1>(x, view, out, rows, tau, key);
 }
 
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(COLUMN_THREADS) KERNEL(gumbel_softmax_columns_
 
 #define HOT_SHAPE const __grid_constant__ Rows rows, const __grid_constant__ Key key
 
-__global__ void __launch_bounds__(128) KERNEL(gumbel_softmax_st_lanes)(LOGITS, Element* out, HOT_SHAPE, u32 lanes) {
+__global__ void __launch_bounds__(128, 1) KERNEL(gumbel_softmax_st_lanes)(LOGITS, Element* out, HOT_SHAPE, u32 lanes) {
     race_rows(Lanes{lanes}, x, view, OneHotOut{out}, rows, key);
 }
 __global__ void __launch_bounds__(512) KERNEL(gumbel_softmax_st_block)(LOGITS, Element* out, HOT_SHAPE) {
@@ -57,22 +57,22 @@ __global__ void __launch_bounds__(512)
     Race race = join_pieces(team, races + stretch.row * pieces, pieces);
     OneHotOut{out}.write(team, stretch.span, stretch.from, race);
 }
-__global__ void __launch_bounds__(COLUMN_THREADS) KERNEL(gumbel_softmax_st_columns)(LOGITS, Element* out, HOT_SHAPE) {
+__global__ void __launch_bounds__(COLUMN_THREADS, 1) KERNEL(gumbel_softmax_st_columns)(LOGITS, Element* out, HOT_SHAPE) {
     race_columns<ColumnOneHotOut, GROUP>(x, view, ColumnOneHotOut{out}, rows, key);
 }
-__global__ void __launch_bounds__(COLUMN_THREADS)
+__global__ void __launch_bounds__(COLUMN_THREADS, 1)
     KERNEL(gumbel_softmax_st_columns_one)(LOGITS, Element* out, HOT_SHAPE) {
     race_columns<ColumnOneHotOut, 1>(x, view, ColumnOneHotOut{out}, rows, key);
 }
 
 // The gradient of the one-hot. Longer rows, and columns, draw the relaxed sample into the gradient's own tensor and let
 // softmax_gradient replace it there.
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 1)
     KERNEL(gumbel_softmax_st_gradient_lanes)(LOGITS, const Element* g, const __grid_constant__ View g_view, Element* out,
                                              SHAPE, u32 lanes) {
     straight_through_rows<1>(Lanes{lanes}, x, view, g, g_view, out, rows, tau, key);
 }
-__global__ void __launch_bounds__(BLOCK_THREADS)
+__global__ void __launch_bounds__(BLOCK_THREADS, 1)
     KERNEL(gumbel_softmax_st_gradient_block)(LOGITS, const Element* g, const __grid_constant__ View g_view, Element* out,
                                              SHAPE) {
     straight_through_rows<HELD>(Block{}, x, view, g, g_view, out, rows, tau, key);

@@ -3,12 +3,13 @@
 
 #![allow(missing_docs, reason = "hidden from the documentation")]
 
+use crate::backward::{Family, TauTensor, logits_gradient};
 use crate::math::scalar;
 use crate::output::parallel;
 use crate::rng::{self, FILL_SLACK, Gumbel, Key, Noise, Normal, Stream, Uniform};
 use crate::rowwise::{Rows, SoftmaxGradient, Source, Tau, gradient_into};
 use crate::simd::{self, Bits, Float, Kernel, LANES_F32, Level, Simd, dispatch};
-use candle_core::{CpuStorage, Layout, Result, Shape};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor};
 use std::marker::PhantomData;
 use std::sync::Mutex;
 
@@ -111,6 +112,17 @@ maps! {
     Normal: normal_f32, normal_f32_slice, normal_f64;
 }
 
+/// The softmax's backward kernel alone, on the tensors' device: from the result and its gradient to that of the logits.
+pub fn softmax_gradient(y: &Tensor, g: &Tensor, tau: f64, dim: usize) -> Result<Tensor> {
+    logits_gradient(
+        "softmax_gradient",
+        Family::Softmax,
+        dim,
+        (y, g),
+        TauTensor::Fixed(tau),
+    )
+}
+
 /// How many of the f32 Gumbel variates of elements `start .. start + n` lie above each threshold.
 pub fn count_gumbel_above(key: Key, start: u64, n: u64, thresholds: &[f32]) -> Vec<u64> {
     const BLOCK: u64 = 1 << 12;
@@ -194,4 +206,10 @@ impl SoftmaxBackward {
         );
         Ok(())
     }
+}
+
+/// The PTX of every kernel file, for every dtype.
+#[cfg(feature = "cuda")]
+pub fn cuda_modules() -> Vec<(&'static str, candle_core::DType, &'static str)> {
+    crate::launch::modules()
 }

@@ -1,7 +1,7 @@
 use candle_reparam::categorical;
 
 use crate::support::{
-    DIM, logits,
+    DIM, INDEX, logits,
     op::{Op, Pass},
     plain,
     shapes::SHAPES,
@@ -16,7 +16,7 @@ const CATEGORICAL: Op = Op {
     fused: |x, key| categorical(&x[0], DIM, key),
     plain: |x| plain::sampler(&x[0]),
     forward: Pass {
-        moves: |shape| shape.elements() + shape.rows as u64,
+        moves: |shape, size| shape.elements() * size + shape.rows as u64 * INDEX,
         verify: |x| verify::follows_softmax(&x[0], |key| categorical(&x[0], DIM, key)),
     },
     backward: None,

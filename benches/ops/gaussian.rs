@@ -1,4 +1,4 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use candle_reparam::{Key, gaussian, gaussian_kl, normal};
 
 use crate::support::{
@@ -20,7 +20,7 @@ const GAUSSIAN: Op = Op {
     fused: |x, key| gaussian(&x[0], &x[1], key),
     plain: |x| plain::gaussian(&x[0], &x[1]),
     forward: Pass {
-        moves: |shape| 3 * shape.elements(),
+        moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| {
             let got = gaussian(&x[0], &x[1], KEY)?;
             verify::forward(&got, &[x[0].clone(), x[1].clone(), noise(x)?], composed)
@@ -28,7 +28,7 @@ const GAUSSIAN: Op = Op {
     },
     backward: Some(Pass {
         // Gradient and log-variance in, the log-variance's gradient out; the mean's gradient is the incoming one.
-        moves: |shape| 3 * shape.elements(),
+        moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| {
             let op = |x: &[Tensor]| gaussian(&x[0], &x[1], KEY);
             verify::gradient(x, &[noise(x)?], op, composed)
@@ -43,11 +43,11 @@ const KL: Op = Op {
     fused: |x, _| gaussian_kl(&x[0], &x[1], DIM),
     plain: |x| plain::gaussian_kl(&x[0], &x[1]),
     forward: Pass {
-        moves: |shape| 2 * shape.elements() + shape.rows as u64,
+        moves: |shape, size| (2 * shape.elements() + shape.rows as u64) * size,
         verify: |x| verify::forward(&gaussian_kl(&x[0], &x[1], DIM)?, x, KL.plain),
     },
     backward: Some(Pass {
-        moves: |shape| 4 * shape.elements() + shape.rows as u64,
+        moves: |shape, size| (4 * shape.elements() + shape.rows as u64) * size,
         verify: |x| {
             let op = |x: &[Tensor]| gaussian_kl(&x[0], &x[1], DIM);
             verify::gradient(x, &[], op, KL.plain)
@@ -59,8 +59,9 @@ fn mean_and_log_var(shape: Shape) -> anyhow::Result<Vec<Tensor>> {
     Ok(vec![input(shape, 0)?, input(shape, 1)?])
 }
 
+/// As the op draws it: rounded to a narrower dtype only with its result.
 fn noise(x: &[Tensor]) -> candle_core::Result<Tensor> {
-    normal(x[0].shape(), x[0].dtype(), x[0].device(), KEY)
+    normal(x[0].shape(), DType::F32, x[0].device(), KEY)
 }
 
 fn composed(x: &[Tensor]) -> candle_core::Result<Tensor> {

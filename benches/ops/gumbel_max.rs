@@ -1,8 +1,9 @@
 use anyhow::ensure;
+use candle_core::DType;
 use candle_reparam::{Key, gumbel, gumbel_max};
 
 use crate::support::{
-    DIM, logits,
+    DIM, INDEX, logits,
     op::{Op, Pass},
     plain,
     shapes::SHAPES,
@@ -20,11 +21,11 @@ const GUMBEL_MAX: Op = Op {
     fused: |x, key| gumbel_max(&x[0], DIM, key),
     plain: |x| plain::sampler(&x[0]),
     forward: Pass {
-        moves: |shape| shape.elements() + shape.rows as u64,
+        moves: |shape, size| shape.elements() * size + shape.rows as u64 * INDEX,
         verify: |x| {
-            let noise = gumbel(x[0].shape(), x[0].dtype(), x[0].device(), KEY)?;
             let got = gumbel_max(&x[0], DIM, KEY)?.to_vec1::<u32>()?;
-            let want = verify::argmax(&(&x[0] + noise)?)?;
+            let noise = gumbel(x[0].shape(), DType::F32, x[0].device(), KEY)?;
+            let want = verify::argmax(&(x[0].to_dtype(DType::F32)? + noise)?)?;
             ensure!(got == want, "not the arg-max of logits + noise");
             Ok(())
         },

@@ -15,6 +15,8 @@ use crate::support::{
     suite::{Case, Direction, Suite},
     verify,
 };
+#[cfg(feature = "cuda")]
+use crate::support::{cuda, input};
 
 const TAU: f64 = 0.7;
 /// The draw that is verified.
@@ -27,7 +29,7 @@ const RELAXED: Op = Op {
     fused: |x, key| gumbel_softmax(&x[0], TAU, DIM, key),
     plain: |x| plain::gumbel_softmax(&x[0], TAU),
     forward: Pass {
-        moves: |shape| 2 * shape.elements(),
+        moves: |shape, size| 2 * shape.elements() * size,
         verify: |x| {
             let got = gumbel_softmax(&x[0], TAU, DIM, KEY)?;
             verify::forward(&got, &[noisy(&x[0])?], |x| {
@@ -36,7 +38,7 @@ const RELAXED: Op = Op {
         },
     },
     backward: Some(Pass {
-        moves: |shape| 3 * shape.elements(),
+        moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| verify_gradient(x, |x| gumbel_softmax(&x[0], TAU, DIM, KEY)),
     }),
 };
@@ -48,9 +50,10 @@ const STRAIGHT_THROUGH: Op = Op {
     fused: |x, key| gumbel_softmax_st(&x[0], TAU, DIM, key),
     plain: |x| plain::gumbel_softmax_st(&x[0], TAU),
     forward: Pass {
-        moves: |shape| 2 * shape.elements(),
+        moves: |shape, size| 2 * shape.elements() * size,
         verify: |x| {
-            let got = gumbel_softmax_st(&x[0], TAU, DIM, KEY)?.to_vec2::<f32>()?;
+            let got = gumbel_softmax_st(&x[0], TAU, DIM, KEY)?.to_dtype(DType::F32)?;
+            let got = got.to_vec2::<f32>()?;
             let want = verify::argmax(&noisy(&x[0])?)?;
             for (row, (got, want)) in got.iter().zip(want).enumerate() {
                 for (i, y) in got.iter().enumerate() {
@@ -64,14 +67,40 @@ const STRAIGHT_THROUGH: Op = Op {
     backward: Some(Pass {
         // Reads logits and gradient twice (the row's sum of exponentials, then the gradient), writes the gradient;
         // counted is what cannot be avoided: each once.
-        moves: |shape| 3 * shape.elements(),
+        moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| verify_gradient(x, |x| gumbel_softmax_st(&x[0], TAU, DIM, KEY)),
     }),
 };
 
-/// logits + noise, with the noise of [`KEY`].
+/// The noise of [`KEY`], as the ops draw it: rounded to a narrower dtype only with their result.
+fn noise(logits: &Tensor) -> candle_core::Result<Tensor> {
+    gumbel(logits.shape(), DType::F32, logits.device(), KEY)
+}
+
+/// The backward kernel alone, on the card: result and gradient in, gradient of the logits out.
+#[cfg(feature = "cuda")]
+const BACKWARD_KERNEL: Op = Op {
+    name: "gumbel_softmax",
+    baseline: "y * (g - sum(y * g)) / tau",
+    inputs: |shape| {
+        let y = gumbel_softmax(&logits(shape)?, TAU, DIM, KEY)?;
+        Ok(vec![y, input(shape, 1)?])
+    },
+    fused: |x, _| candle_reparam::bits::softmax_gradient(&x[0], &x[1], TAU, DIM),
+    plain: |x| plain::softmax_gradient(&x[0], &x[1], TAU),
+    forward: Pass {
+        moves: |shape, size| 3 * shape.elements() * size,
+        verify: |x| {
+            let got = (BACKWARD_KERNEL.fused)(x, KEY)?;
+            verify::forward(&got, x, BACKWARD_KERNEL.plain)
+        },
+    },
+    backward: None,
+};
+
+/// logits + noise, in f32.
 fn noisy(logits: &Tensor) -> candle_core::Result<Tensor> {
-    logits + gumbel(logits.shape(), logits.dtype(), logits.device(), KEY)?
+    logits.to_dtype(DType::F32)? + noise(logits)?
 }
 
 /// Both estimators have the gradient of the relaxed sample at the same noise.
@@ -80,8 +109,7 @@ fn verify_gradient(
     op: fn(&[Tensor]) -> candle_core::Result<Tensor>,
 ) -> Result<()> {
     let x = &inputs[0];
-    let noise = gumbel(x.shape(), x.dtype(), x.device(), KEY)?;
-    verify::gradient(inputs, &[noise], op, |x| {
+    verify::gradient(inputs, &[noise(x)?], op, |x| {
         plain::tempered_softmax(&(&x[0] + &x[1])?, TAU)
     })
 }
@@ -92,6 +120,8 @@ pub fn bench(suite: &mut Suite) {
     for shape in SHAPES {
         backward_kernel(suite, shape);
     }
+    #[cfg(feature = "cuda")]
+    cuda::bench_as(&BACKWARD_KERNEL, suite, &SHAPES, Direction::BackwardKernel);
 }
 
 /// The backward kernel alone, without what candle does around it: result and gradient in, gradient of the logits out,
@@ -100,7 +130,7 @@ fn backward_kernel(suite: &mut Suite, shape: Shape) {
     let bytes = 3 * shape.elements() * size_of::<f32>() as u64;
     let case = Case {
         op: "gumbel_softmax",
-        direction: Direction::Backward,
+        direction: Direction::BackwardKernel,
         shape,
         bytes,
         baseline: "copy of as many bytes on all threads",
@@ -119,8 +149,7 @@ fn backward_kernel(suite: &mut Suite, shape: Shape) {
         // even the sum of a long row is off by more than the kernel is.
         let y = plain::tempered_softmax(&noisy(&x)?.to_dtype(DType::F64)?, TAU)?;
         let x = x.to_dtype(DType::F64)?;
-        let g = x.broadcast_sub(&(&y * &x)?.sum_keepdim(DIM)?)?;
-        let want = ((&y * g)? / TAU)?;
+        let want = plain::softmax_gradient(&y, &x, TAU)?;
         let got = Tensor::from_slice(&out, x.shape(), x.device())?.to_dtype(DType::F64)?;
         let error = (got - &want)?.abs()?.max_all()?.to_scalar::<f64>()?;
         let largest = want.abs()?.max_all()?.to_scalar::<f64>()?;

@@ -18,12 +18,13 @@ const UNIFORM: Op = Op {
     baseline: "rand_like",
     inputs: like,
     fused: |x, key| uniform(x[0].shape(), x[0].dtype(), x[0].device(), key),
-    plain: |x| x[0].rand_like(0., 1.),
+    plain: |x| plain::uniform_like(&x[0]),
     forward: Pass {
-        moves: Shape::elements,
+        moves: written,
         verify: |x| {
             let u = (UNIFORM.fused)(x, KEY)?.flatten_all()?;
-            let (low, high) = (u.min(0)?.to_scalar::<f32>()?, u.max(0)?.to_scalar::<f32>()?);
+            let end = |end: Tensor| end.to_dtype(DType::F32)?.to_scalar::<f32>();
+            let (low, high) = (end(u.min(0)?)?, end(u.max(0)?)?);
             ensure!(
                 low > 0. && high < 1.,
                 "{low:e} to {high} is not within (0, 1)"
@@ -41,7 +42,7 @@ const GUMBEL: Op = Op {
     fused: |x, key| gumbel(x[0].shape(), x[0].dtype(), x[0].device(), key),
     plain: |x| plain::gumbel_like(&x[0]),
     forward: Pass {
-        moves: Shape::elements,
+        moves: written,
         verify: |x| {
             let g = (GUMBEL.fused)(x, KEY)?;
             let variance = std::f64::consts::PI.powi(2) / 6.;
@@ -56,13 +57,17 @@ const NORMAL: Op = Op {
     baseline: "randn_like",
     inputs: like,
     fused: |x, key| normal(x[0].shape(), x[0].dtype(), x[0].device(), key),
-    plain: |x| x[0].randn_like(0., 1.),
+    plain: |x| plain::normal_like(&x[0]),
     forward: Pass {
-        moves: Shape::elements,
+        moves: written,
         verify: |x| verify::moments(&(NORMAL.fused)(x, KEY)?, 0., 1., 3.),
     },
     backward: None,
 };
+
+fn written(shape: Shape, size: u64) -> u64 {
+    shape.elements() * size
+}
 
 /// Only its shape, dtype and device matter.
 fn like(shape: Shape) -> anyhow::Result<Vec<Tensor>> {

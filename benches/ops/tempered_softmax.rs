@@ -18,11 +18,11 @@ const SOFTMAX: Op = Op {
     fused: |x, _| tempered_softmax(&x[0], TAU, DIM),
     plain: |x| plain::tempered_softmax(&x[0], TAU),
     forward: Pass {
-        moves: |shape| 2 * shape.elements(),
+        moves: |shape, size| 2 * shape.elements() * size,
         verify: |x| verify::forward(&tempered_softmax(&x[0], TAU, DIM)?, x, SOFTMAX.plain),
     },
     backward: Some(Pass {
-        moves: |shape| 3 * shape.elements(),
+        moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| {
             let op = |x: &[_]| tempered_softmax(&x[0], TAU, DIM);
             verify::gradient(x, &[], op, SOFTMAX.plain)
@@ -37,7 +37,7 @@ const LOG_SOFTMAX: Op = Op {
     fused: |x, _| tempered_log_softmax(&x[0], TAU, DIM),
     plain: |x| plain::tempered_log_softmax(&x[0], TAU),
     forward: Pass {
-        moves: |shape| 2 * shape.elements(),
+        moves: |shape, size| 2 * shape.elements() * size,
         verify: |x| {
             verify::forward(
                 &tempered_log_softmax(&x[0], TAU, DIM)?,
@@ -47,7 +47,7 @@ const LOG_SOFTMAX: Op = Op {
         },
     },
     backward: Some(Pass {
-        moves: |shape| 3 * shape.elements(),
+        moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| {
             let op = |x: &[_]| tempered_log_softmax(&x[0], TAU, DIM);
             verify::gradient(x, &[], op, LOG_SOFTMAX.plain)

@@ -71,4 +71,4 @@ struct ColumnRoom {
 
 // A thread's lines, as many as fit its registers at a time.
 template <int V>
-constexpr int LINES = V == 1 ? 8 : HELD;
+constexpr int LINES = V == 1 ? 8 : 16 / GROUP;

@@ -29,11 +29,13 @@ typedef float Real;
 #endif
 
 #define DEVICE static __device__ __forceinline__
+// Kernels state their launch bounds with one block a multiprocessor as the least: left to itself, the compiler spills some
+// registers to make room for more blocks.
 
 // Elements that a thread works on side by side: whole blocks of random words, in 16-byte accesses (f64 takes two of them).
 constexpr int GROUP = sizeof(Element) == 2 ? 8 : 4;
 // Groups that a thread of a long row holds in registers.
-constexpr int HELD = 16 / GROUP;
+constexpr int HELD = sizeof(Real) == 8 ? 4 : 32 / GROUP;
 
 DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 DEVICE u32 bits_of_float(float x) { return __float_as_uint(x); }
@@ -124,14 +126,17 @@ struct Raw {
 #endif
 };
 
-// A whole group at an address of 16 bytes' alignment. Not through the read-only cache: a gradient may replace its operand.
+// A whole group at an address of 16 bytes' alignment. In PTX, since the compiler was seen to take such accesses apart, and
+// volatile, since a gradient may replace its operand: what is read and written keeps its order.
 DEVICE Raw load_raw(const Element* from) {
     Raw raw;
 #if defined(REPARAM_F64)
-    raw.half[0] = reinterpret_cast<const double2*>(from)[0];
-    raw.half[1] = reinterpret_cast<const double2*>(from)[1];
+    asm volatile("ld.global.v2.f64 {%0, %1}, [%2];" : "=d"(raw.half[0].x), "=d"(raw.half[0].y) : "l"(from));
+    asm volatile("ld.global.v2.f64 {%0, %1}, [%2];" : "=d"(raw.half[1].x), "=d"(raw.half[1].y) : "l"(from + 2));
 #else
-    raw.words = *reinterpret_cast<const uint4*>(from);
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(raw.words.x), "=r"(raw.words.y), "=r"(raw.words.z), "=r"(raw.words.w)
+                 : "l"(from));
 #endif
     return raw;
 }
@@ -154,16 +159,14 @@ DEVICE void load_group(const Element* from, Real (&x)[GROUP]) { widen_raw(load_r
 
 DEVICE void store_group(Element* to, const Real (&x)[GROUP]) {
 #if defined(REPARAM_F64)
-    reinterpret_cast<double2*>(to)[0] = make_double2(x[0], x[1]);
-    reinterpret_cast<double2*>(to)[1] = make_double2(x[2], x[3]);
+    asm volatile("st.global.v2.f64 [%0], {%1, %2};" ::"l"(to), "d"(x[0]), "d"(x[1]) : "memory");
+    asm volatile("st.global.v2.f64 [%0], {%1, %2};" ::"l"(to + 2), "d"(x[2]), "d"(x[3]) : "memory");
 #elif defined(REPARAM_F32)
-    *reinterpret_cast<float4*>(to) = make_float4(x[0], x[1], x[2], x[3]);
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
+                 : "memory");
 #else
-    uint4 words;
-    words.x = narrow_pair(x[0], x[1]);
-    words.y = narrow_pair(x[2], x[3]);
-    words.z = narrow_pair(x[4], x[5]);
-    words.w = narrow_pair(x[6], x[7]);
-    *reinterpret_cast<uint4*>(to) = words;
+    u32 a = narrow_pair(x[0], x[1]), b = narrow_pair(x[2], x[3]);
+    u32 c = narrow_pair(x[4], x[5]), d = narrow_pair(x[6], x[7]);
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(a), "r"(b), "r"(c), "r"(d) : "memory");
 #endif
 }

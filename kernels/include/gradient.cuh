@@ -14,6 +14,14 @@ struct SoftmaxFamily {
     DEVICE Real term(Real a, Real g, Real shift) { return a * (g - shift); }
     // The gradient of the tempered score, that is, tau times that of the logit.
     DEVICE Real score(Real a, Real g, Real shift, Real sum) { return a * ((g - shift) - sum); }
+    // That of the logit. The product with 1 / tau is in the difference already: exact where the element is the largest, and
+    // elsewhere wrong by a rounding of the sum at most, of which the largest element's gradient has more.
+    struct Finish {
+        Real shift, sum, inverse;
+        __device__ __forceinline__ Finish(Real shift, Real sum, Real inverse)
+            : shift(shift), sum(-sum * inverse), inverse(inverse) {}
+        __device__ __forceinline__ Real of(Real a, Real g) const { return a * fmadd(g - shift, inverse, sum); }
+    };
     // The tempered score up to a constant of the row.
     DEVICE Real level(Real a) { return -neg_ln(a); }
     // y ln y tends to 0 with y; the logarithm is that of normal numbers.
@@ -28,6 +36,11 @@ struct LogSoftmaxFamily {
     DEVICE Real score(Real a, Real g, Real, Real sum) {
         return vanishes(a) ? Real(0) : fmadd(-exp_scaled(a * unit_scale(a)), sum, g);
     }
+    struct Finish {
+        Real sum, inverse;
+        __device__ __forceinline__ Finish(Real, Real sum, Real inverse) : sum(sum), inverse(inverse) {}
+        __device__ __forceinline__ Real of(Real a, Real g) const { return score(a, g, 0, sum) * inverse; }
+    };
     DEVICE Real level(Real a) { return a; }
     DEVICE bool vanishes(Real a) { return a <= -infinity(); }
 };
@@ -52,78 +65,62 @@ struct Part {
     }
 };
 
-// A team's share of both operands.
+// A team's share of one operand.
+template <int K>
+struct Operand {
+    Real x[K][GROUP];
+};
+
+// What is done with both operands. They are variables of their own, not members of one: the compiler then keeps them in
+// registers on every architecture.
 template <typename Family, int K>
-struct Pair {
-    Real a[K][GROUP], g[K][GROUP];
-
-    template <typename Team>
-    __device__ __forceinline__ void load_gradient(const Line& line, const Span& span, Team team) {
-        load(g, line, span, team, Real(0));
-    }
-    template <typename Team>
-    __device__ __forceinline__ void load_result(const Line& line, const Span& span, Team team) {
-        load(a, line, span, team, Family::outside());
-    }
-    template <typename Team>
-    DEVICE void load(Real (&to)[K][GROUP], const Line& line, const Span& span, Team team, Real outside) {
-#pragma unroll
-        for (int i = 0; i < K; ++i) {
-            u32 group = team.rank() + i * team.size();
-            if (span.any(group)) {
-                line.load(span, group, outside, to[i]);
-            } else {
-#pragma unroll
-                for (int e = 0; e < GROUP; ++e) to[i][e] = outside;
-            }
-        }
-    }
-
+struct Backward {
     // The largest element, and the largest gradient where the elements are that large.
     template <typename Team>
-    __device__ __forceinline__ void find_top(Team team, Real& top, Real& shift) const {
+    DEVICE void find_top(const Operand<K>& result, const Operand<K>& grad, Team team, Real& top, Real& shift) {
         top = shift = -infinity();
 #pragma unroll
         for (int i = 0; i < K; ++i)
 #pragma unroll
-            for (int e = 0; e < GROUP; ++e) top = larger(top, a[i][e]);
+            for (int e = 0; e < GROUP; ++e) top = larger(top, result.x[i][e]);
+        Real own = top;
         top = team.template reduce<Max, 0>(top);
+        // Few threads have it.
+        if (own == top) {
 #pragma unroll
-        for (int i = 0; i < K; ++i)
+            for (int i = 0; i < K; ++i)
 #pragma unroll
-            for (int e = 0; e < GROUP; ++e)
-                if (a[i][e] == top) shift = larger(shift, g[i][e]);
+                for (int e = 0; e < GROUP; ++e)
+                    shift = larger(shift, result.x[i][e] == top ? grad.x[i][e] : -infinity());
+        }
         shift = team.template reduce<Max, 1>(shift);
     }
 
     template <typename Team>
-    __device__ __forceinline__ Real terms(Team team, Real shift) const {
+    DEVICE Real terms(const Operand<K>& result, const Operand<K>& grad, Team team, Real shift) {
         Real sum = 0;
 #pragma unroll
         for (int i = 0; i < K; ++i)
 #pragma unroll
-            for (int e = 0; e < GROUP; ++e) sum += Family::term(a[i][e], g[i][e], shift);
+            for (int e = 0; e < GROUP; ++e) sum += Family::term(result.x[i][e], grad.x[i][e], shift);
         return team.template reduce<Sum, 0>(sum);
     }
 
     template <typename Team>
-    __device__ __forceinline__ void store(Element* out, const Span& span, Team team, Real shift, Real sum, Real inverse) {
-#pragma unroll
-        for (int i = 0; i < K; ++i) {
-#pragma unroll
-            for (int e = 0; e < GROUP; ++e) g[i][e] = Family::score(a[i][e], g[i][e], shift, sum) * inverse;
-            u32 group = team.rank() + i * team.size();
-            if (span.any(group)) store_line(out, span, group, g[i]);
-        }
+    DEVICE void store(const Operand<K>& result, const Operand<K>& grad, Element* out, const Span& span, Team team,
+                      Real shift, Real sum, Real inverse) {
+        typename Family::Finish finish(shift, sum, inverse);
+        store_share<K>(out, span, team, [&](int i, int e) { return finish.of(result.x[i][e], grad.x[i][e]); });
     }
 
     // All that a row held in registers needs.
     template <typename Team>
-    __device__ __forceinline__ void finish(Element* out, const Span& span, Team team, Real inverse, bool active) {
+    DEVICE void finish(const Operand<K>& result, const Operand<K>& grad, Element* out, const Span& span, Team team,
+                       Real inverse, bool active) {
         Real top, shift = 0;
-        if (Family::SHIFTS) find_top(team, top, shift);
-        Real sum = terms(team, shift);
-        if (active) store(out, span, team, shift, sum, inverse);
+        if (Family::SHIFTS) find_top(result, grad, team, top, shift);
+        Real sum = terms(result, grad, team, shift);
+        if (active) store(result, grad, out, span, team, shift, sum, inverse);
     }
 };
 
@@ -135,10 +132,10 @@ DEVICE void gradient_rows(Team team, const Element* a, const View& a_view, const
     row = active ? row : rows.count - 1;
     u64 start = row * rows.len;
     Span span(start, rows.len, 0, K * team.size());
-    Pair<Family, K> pair;
-    pair.load_result(Line(a, a_view, span, row, start), span, team);
-    pair.load_gradient(Line(g, g_view, span, row, start), span, team);
-    pair.finish(out, span, team, RowTau(tau, row).inverse, active);
+    Operand<K> result, grad;
+    load_share<K>(Line(a, a_view, span, row, start), span, team, Family::outside(), result.x);
+    load_share<K>(Line(g, g_view, span, row, start), span, team, Real(0), grad.x);
+    Backward<Family, K>::finish(result, grad, out, span, team, RowTau(tau, row).inverse, active);
 }
 
 // That of the relaxed sample at the same noise, which is drawn again: rounded as it would have been stored.
@@ -151,17 +148,22 @@ DEVICE void straight_through_rows(Team team, const Element* x, const View& x_vie
     u64 start = row * rows.len;
     Span span(start, rows.len, 0, K * team.size());
     RowTau row_tau(tau, row);
-    Pair<SoftmaxFamily, K> pair;
+    Operand<K> result, grad;
     {
         Line line(x, x_view, span, row, start);
-        Share<K> share = softmax_of_row<Perturbed, SOFTMAX, K>(team, Perturbed(key), line, span, row_tau);
+        Share<K> share;
+        Real max, norm;
+        softmax_of_row<Perturbed, SOFTMAX, K>(team, Perturbed(key), line, span, row_tau, share, max, norm);
 #pragma unroll
         for (int i = 0; i < K; ++i)
 #pragma unroll
-            for (int e = 0; e < GROUP; ++e) pair.a[i][e] = widen(narrow(share.z[i][e]));
+            for (int e = 0; e < GROUP; ++e) {
+                Real y = Share<K>::template finish<SOFTMAX, true>(share.z[i][e], max, norm, row_tau);
+                result.x[i][e] = widen(narrow(y));
+            }
     }
-    pair.load_gradient(Line(g, g_view, span, row, start), span, team);
-    pair.finish(out, span, team, row_tau.inverse, active);
+    load_share<K>(Line(g, g_view, span, row, start), span, team, Real(0), grad.x);
+    Backward<SoftmaxFamily, K>::finish(result, grad, out, span, team, row_tau.inverse, active);
 }
 
 // ------------------------------------------------------------------------------------------ rows of several blocks
@@ -171,20 +173,20 @@ DEVICE void gradient_pieces(const Element* a, const View& a_view, const Element*
                             const Rows& rows, u32 pieces) {
     Block team;
     Piece piece(rows, pieces);
-    Pair<Family, HELD> pair;
-    pair.load_result(Line(a, a_view, piece.span, piece.row, piece.start), piece.span, team);
-    pair.load_gradient(Line(g, g_view, piece.span, piece.row, piece.start), piece.span, team);
+    Operand<HELD> result, grad;
+    load_share<HELD>(Line(a, a_view, piece.span, piece.row, piece.start), piece.span, team, Family::outside(), result.x);
+    load_share<HELD>(Line(g, g_view, piece.span, piece.row, piece.start), piece.span, team, Real(0), grad.x);
     Part part = Part::none();
     if (Family::SHIFTS) {
-        pair.find_top(team, part.top, part.shift);
+        Backward<Family, HELD>::find_top(result, grad, team, part.top, part.shift);
         Real weight = 0;
 #pragma unroll
         for (int i = 0; i < HELD; ++i)
 #pragma unroll
-            for (int e = 0; e < GROUP; ++e) weight += pair.a[i][e];
+            for (int e = 0; e < GROUP; ++e) weight += result.x[i][e];
         part.weight = team.reduce<Sum, 1>(weight);
     }
-    part.sum = pair.terms(team, part.shift);
+    part.sum = Backward<Family, HELD>::terms(result, grad, team, part.shift);
     if (team.rank() == 0) parts[blockIdx.x] = part;
 }
 
@@ -209,10 +211,10 @@ DEVICE void gradient_join(const Element* a, const View& a_view, const Element* g
     for (u32 i = team.rank(); i < pieces; i += team.size())
         sum += Family::SHIFTS ? own[i].sum_from(shift) : own[i].sum;
     sum = team.reduce<Sum, 0>(sum);
-    Pair<Family, HELD> pair;
-    pair.load_result(Line(a, a_view, piece.span, piece.row, piece.start), piece.span, team);
-    pair.load_gradient(Line(g, g_view, piece.span, piece.row, piece.start), piece.span, team);
-    pair.store(out, piece.span, team, shift, sum, RowTau(tau, piece.row).inverse);
+    Operand<HELD> result, grad;
+    load_share<HELD>(Line(a, a_view, piece.span, piece.row, piece.start), piece.span, team, Family::outside(), result.x);
+    load_share<HELD>(Line(g, g_view, piece.span, piece.row, piece.start), piece.span, team, Real(0), grad.x);
+    Backward<Family, HELD>::store(result, grad, out, piece.span, team, shift, sum, RowTau(tau, piece.row).inverse);
 }
 
 // ------------------------------------------------------------------------------------------------------ temperatures
@@ -240,7 +242,7 @@ DEVICE void tau_rows(Team team, const Element* a, const View& a_view, const Elem
     top = team.template reduce<Max, 0>(top);
     for (u64 k = rank; k < rows.len; k += step) {
         at(k, x, y);
-        if (x == top) shift = larger(shift, y);
+        if (Family::SHIFTS && x == top) shift = larger(shift, y);
     }
     shift = team.template reduce<Max, 1>(shift);
     Compensated sum{0, 0};

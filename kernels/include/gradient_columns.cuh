@@ -69,7 +69,8 @@ DEVICE void gradient_columns(const Element* a, const View& a_view, const Element
         a_line.load(line, len, Family::outside(), x);
         g_line.load(line, len, 0, y);
 #pragma unroll
-        for (int v = 0; v < V; ++v) y[v] = Family::score(x[v], y[v], part[v].shift, part[v].sum) * inverse[v];
+        for (int v = 0; v < V; ++v)
+            y[v] = typename Family::Finish(part[v].shift, part[v].sum, inverse[v]).of(x[v], y[v]);
         store_columns(out, columns, line, y);
     }
 }

@@ -56,18 +56,18 @@ DEVICE float gumbel_of(float v) {
     return neg_ln(neg_ln_reduced(fmadd(v, s, minus(1.0f, s)), e));
 }
 
-// Inverse of the normal tail: |z| with P(|Z| > |z|) = t, from t and x = 1 - t, both exact to the last digit.
-DEVICE float normal_magnitude(float t, float x) {
-    float w = neg_ln(times(t, plus(x, 1.0f)));
+// Inverse of the normal tail: |z| with P(|Z| > |z|) = t, from t and x = 1 - t, both exact to the last digit, is x times one of
+// two polynomials of w = -ln(1 - x^2): the second where w is 5 or more.
+DEVICE float normal_argument(float t, float x) { return neg_ln(times(t, plus(x, 1.0f))); }
+DEVICE float normal_centre(float w) {
     float y = minus(w, 2.5f);
-    float p = horner(y, 2.1233137f, 0.3488027f, -0.0059081586f, -0.0017730319f, 0.0003091355f, -6.209552e-6f, -4.985613e-6f,
-                     4.851963e-7f, 3.986351e-8f);
-    if (w >= 5.0f) {
-        y = minus(root(w), 3.0f);
-        p = horner(y, 4.0064344f, 1.4165834f, 0.013340653f, -0.010815304f, 0.008156892f, -0.0050630216f, 0.0018353562f,
-                     -2.1756012e-5f, -0.00023404932f, 5.7303856e-5f);
-    }
-    return times(p, x);
+    return horner(y, 2.1233137f, 0.3488027f, -0.0059081586f, -0.0017730319f, 0.0003091355f, -6.209552e-6f, -4.985613e-6f,
+                  4.851963e-7f, 3.986351e-8f);
+}
+DEVICE float normal_tail(float w) {
+    float y = minus(root(w), 3.0f);
+    return horner(y, 4.0064344f, 1.4165834f, 0.013340653f, -0.010815304f, 0.008156892f, -0.0050630216f, 0.0018353562f,
+                  -2.1756012e-5f, -0.00023404932f, 5.7303856e-5f);
 }
 
 // What a difference to the maximum is multiplied by before `exact_exp_scaled`, for a temperature of 1.

@@ -24,13 +24,28 @@ DEVICE double wide_unit_of(u32 word, u32 second) {
     return fmin(times(plus(__uint2double_rn(word), rest), TWO_M32), 0.99999999999999988898);
 }
 
-// The sign from the word's top bit, the magnitude from the other 31.
-DEVICE float normal_of(u32 word) {
-    u32 magnitude = word & 0x7FFFFFFFu;
-    // Both ends from integers: neither tail nor centre loses digits to a subtraction from one.
-    float t = fmadd(__int2float_rn(int(magnitude)), float(TWO_M31), float(TWO_M32));
-    float rest = fmadd(__int2float_rn(int(magnitude ^ 0x7FFFFFFFu)), float(TWO_M31), float(TWO_M32));
-    return float_of_bits(bits_of_float(normal_magnitude(t, rest)) ^ (word & 0x80000000u));
+// The sign from the word's top bit, the magnitude from the other 31; one branch for four elements, of which few are in a
+// tail.
+DEVICE void normals_of(const u32 (&words)[4], float (&z)[4]) {
+    float w[4], rest[4], largest = 0;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+        u32 magnitude = words[e] & 0x7FFFFFFFu;
+        // Both ends from integers: neither tail nor centre loses digits to a subtraction from one.
+        float t = fmadd(__int2float_rn(int(magnitude)), float(TWO_M31), float(TWO_M32));
+        rest[e] = fmadd(__int2float_rn(int(magnitude ^ 0x7FFFFFFFu)), float(TWO_M31), float(TWO_M32));
+        w[e] = normal_argument(t, rest[e]);
+        z[e] = normal_centre(w[e]);
+        largest = fmaxf(largest, w[e]);
+    }
+    if (largest >= 5.0f) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+            if (w[e] >= 5.0f) z[e] = normal_tail(w[e]);
+    }
+#pragma unroll
+    for (int e = 0; e < 4; ++e)
+        z[e] = float_of_bits(bits_of_float(times(z[e], rest[e])) ^ (words[e] & 0x80000000u));
 }
 DEVICE double wide_normal_of(u32 word, u32 second) {
     double magnitude = __uint2double_rn(word & 0x7FFFFFFFu);
@@ -71,6 +86,10 @@ struct Uniform {
 };
 
 struct Gumbel {
+    DEVICE float of(u32 word, u32 second, float) {
+        return gumbel_of(word < REFINED_BELOW ? unit_of(word, second) : unit_of(word));
+    }
+    DEVICE double of(u32 word, u32 second, double) { return gumbel_of(wide_unit_of(word, second)); }
     template <typename T>
     DEVICE void draw(const Stream& stream, u64 block, T (&x)[4]) {
         Uniform::draw(stream, block, x);
@@ -83,8 +102,7 @@ struct Normal {
     DEVICE void draw(const Stream& stream, u64 block, float (&x)[4]) {
         u32 words[4];
         stream.block(block, 0, words);
-#pragma unroll
-        for (int e = 0; e < 4; ++e) x[e] = normal_of(words[e]);
+        normals_of(words, x);
     }
     DEVICE void draw(const Stream& stream, u64 block, double (&x)[4]) {
         u32 words[4], seconds[4];
@@ -107,13 +125,21 @@ DEVICE void draw_group(const Stream& stream, u64 group, Real (&x)[GROUP]) {
     }
 }
 
-// The variate of one element.
+// Not an index into the array, which would put it into local memory.
+DEVICE u32 pick(const u32 (&words)[4], u32 at) {
+    u32 low = at & 1 ? words[1] : words[0], high = at & 1 ? words[3] : words[2];
+    return at & 2 ? high : low;
+}
+
+// The variate of one element: its word is picked before anything is made of it.
 template <typename Noise>
 DEVICE Real draw_one(const Stream& stream, u64 element) {
-    Real four[4];
-    Noise::draw(stream, element / 4, four);
-    u32 e = u32(element) % 4;
-    // Not an index into the array, which would put it into local memory.
-    Real low = e == 0 ? four[0] : four[1], high = e == 2 ? four[2] : four[3];
-    return e < 2 ? low : high;
+    u32 words[4], at = u32(element) % 4;
+    stream.block(element / 4, 0, words);
+    u32 word = pick(words, at), second = 0;
+    if (sizeof(Real) == 8 || __builtin_expect(word < REFINED_BELOW, 0)) {
+        stream.block(element / 4, SECOND, words);
+        second = pick(words, at);
+    }
+    return Noise::of(word, second, Real());
 }

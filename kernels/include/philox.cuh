@@ -2,10 +2,10 @@
 #pragma once
 #include "element.cuh"
 
-// A draw's key as it is launched with.
+// A draw's key as it is launched with: the round keys are made beforehand.
 struct Key {
-    u64 seed;
-    u64 stream;
+    u32 round[20];
+    u32 stream[2];
     // Where this is given, seed and stream are read from there when the kernel runs.
     const u64* device;
 };
@@ -15,7 +15,7 @@ constexpr u32 SECOND = 0x80000000u;
 
 // What a thread needs of a key. All of it is the same in every thread, so that the round keys live in uniform registers.
 struct Stream {
-    u32 key[2];
+    u32 key[20];
     u32 stream[2];
 
     DEVICE u64 wide_product(u32 a, u32 b) {
@@ -26,10 +26,18 @@ struct Stream {
     }
 
     __device__ __forceinline__ explicit Stream(const Key& from) {
-        u64 seed = from.seed, number = from.stream;
-        if (from.device) seed = from.device[0], number = from.device[1];
-        key[0] = u32(seed), key[1] = u32(seed >> 32);
-        stream[0] = u32(number), stream[1] = u32(number >> 32);
+#pragma unroll
+        for (int i = 0; i < 20; ++i) key[i] = from.round[i];
+        stream[0] = from.stream[0], stream[1] = from.stream[1];
+        if (from.device) {
+            u64 seed = from.device[0], number = from.device[1];
+#pragma unroll
+            for (u32 i = 0; i < 10; ++i) {
+                key[2 * i] = u32(seed) + i * 0x9E3779B9u;
+                key[2 * i + 1] = u32(seed >> 32) + i * 0xBB67AE85u;
+            }
+            stream[0] = u32(number), stream[1] = u32(number >> 32);
+        }
     }
 
     // The words of elements 4 index .. 4 index + 3; with `SECOND` set in `selector` those that refine them.
@@ -38,8 +46,8 @@ struct Stream {
 #pragma unroll
         for (u32 round = 0; round < 10; ++round) {
             u64 p0 = wide_product(c0, 0xD2511F53u), p1 = wide_product(c2, 0xCD9E8D57u);
-            c0 = u32(p1 >> 32) ^ c1 ^ (key[0] + round * 0x9E3779B9u);
-            c2 = u32(p0 >> 32) ^ c3 ^ (key[1] + round * 0xBB67AE85u);
+            c0 = u32(p1 >> 32) ^ c1 ^ key[2 * round];
+            c2 = u32(p0 >> 32) ^ c3 ^ key[2 * round + 1];
             c1 = u32(p1), c3 = u32(p0);
         }
         words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;

@@ -83,16 +83,11 @@ DEVICE Race race_span(Team team, const Stream& stream, const Line& line, const S
     for (u32 base = 0; base < groups; base += team.size()) {
         u32 group = base + team.rank();
         Real x[GROUP];
-        if (span.any(group)) {
-            line.load(span, group, -infinity(), x);
-        } else {
-#pragma unroll
-            for (int e = 0; e < GROUP; ++e) x[e] = -infinity();
-        }
-        u32 at = u32(from + i64(group) * GROUP);
+        line.load(span, group, -infinity(), x);
 #if defined(REPARAM_F64)
         Real noise[GROUP];
         draw_group<Gumbel>(stream, span.first + group, noise);
+        u32 at = u32(from + i64(group) * GROUP);
 #pragma unroll
         for (int e = 0; e < GROUP; ++e) race.take(plus(x[e], noise[e]), at + e);
 #else
@@ -108,6 +103,7 @@ DEVICE Race race_span(Team team, const Stream& stream, const Line& line, const S
                 bound = larger_or_nan(bound, plus(x[4 * part + e], gumbel_bound(words[part][e])));
         }
         if (__any_sync(ALL, !(bound < threshold))) {
+            u32 at = u32(from + i64(group) * GROUP);
 #pragma unroll
             for (int part = 0; part < GROUP / 4; ++part) {
                 float v[4];

@@ -45,7 +45,7 @@ DEVICE Real norm_of(Real sum) {
 
 // -------------------------------------------------------------------------------------------------------------- rows
 
-// A team's share of a span, in registers: groups rank, rank + size, and so on.
+// A team's share of a span's scores.
 template <int K>
 struct Share {
     Real z[K][GROUP];
@@ -54,16 +54,7 @@ struct Share {
     template <typename Scores, typename Team>
     __device__ __forceinline__ void load(const Scores& scores, const Line& line, const Span& span, Team team) {
         // All loads are under way before the first is used.
-#pragma unroll
-        for (int i = 0; i < K; ++i) {
-            u32 group = team.rank() + i * team.size();
-            if (span.any(group)) {
-                line.load(span, group, -infinity(), z[i]);
-            } else {
-#pragma unroll
-                for (int e = 0; e < GROUP; ++e) z[i][e] = -infinity();
-            }
-        }
+        load_share<K>(line, span, team, -infinity(), z);
         if (Scores::NOISY) {
 #pragma unroll
             for (int i = 0; i < K; ++i) {
@@ -97,42 +88,22 @@ struct Share {
         return sum;
     }
 
-    // Replaces the scores by the result; the exponentials, where they were kept.
+    // The result of an element from its score, or, where they were kept, its exponential.
     template <Form FORM, bool KEPT>
-    __device__ __forceinline__ void finish(Real max, Real norm, const RowTau& tau) {
-#pragma unroll
-        for (int i = 0; i < K; ++i)
-#pragma unroll
-            for (int e = 0; e < GROUP; ++e) {
-                if (FORM == LOG_SOFTMAX)
-                    z[i][e] = (z[i][e] - max) * tau.inverse - norm;
-                else if (KEPT)
-                    z[i][e] *= norm;
-                else
-                    z[i][e] = exp_scaled((z[i][e] - max) * tau.scale) * norm;
-            }
-    }
-
-    template <typename Team>
-    __device__ __forceinline__ void store(Element* out, const Span& span, Team team) const {
-#pragma unroll
-        for (int i = 0; i < K; ++i) {
-            u32 group = team.rank() + i * team.size();
-            if (span.any(group)) store_line(out, span, group, z[i]);
-        }
+    DEVICE Real finish(Real z, Real max, Real norm, const RowTau& tau) {
+        if (FORM == LOG_SOFTMAX) return (z - max) * tau.inverse - norm;
+        return (KEPT ? z : exp_scaled((z - max) * tau.scale)) * norm;
     }
 };
 
-// A whole row that a team holds in registers.
+// A whole row that a team holds in registers, up to its last step: what is left to finish an element with.
 template <typename Scores, Form FORM, int K, typename Team>
-DEVICE Share<K> softmax_of_row(Team team, const Scores& scores, const Line& line, const Span& span, const RowTau& tau) {
-    Share<K> share;
+DEVICE void softmax_of_row(Team team, const Scores& scores, const Line& line, const Span& span, const RowTau& tau,
+                           Share<K>& share, Real& max, Real& norm) {
     share.load(scores, line, span, team);
-    Real max = pivot(team.template reduce<Max, 0>(share.max()));
+    max = pivot(team.template reduce<Max, 0>(share.max()));
     Real sum = share.template exponentials<FORM == SOFTMAX>(max, tau.scale);
-    sum = team.template reduce<Sum, 1>(sum);
-    share.template finish<FORM, true>(max, norm_of<FORM>(sum), tau);
-    return share;
+    norm = norm_of<FORM>(team.template reduce<Sum, 1>(sum));
 }
 
 // The row of a thread of teams of lanes. Threads past the last row work on the last one, and store nothing.
@@ -149,8 +120,14 @@ DEVICE void softmax_rows(Team team, const Element* x, const View& view, Element*
     u64 start = row * rows.len;
     Span span(start, rows.len, 0, K * team.size());
     Line line(x, view, span, row, start);
-    Share<K> share = softmax_of_row<Scores, FORM, K>(team, Scores(key), line, span, RowTau(tau, row));
-    if (active) share.store(out, span, team);
+    RowTau row_tau(tau, row);
+    Share<K> share;
+    Real max, norm;
+    softmax_of_row<Scores, FORM, K>(team, Scores(key), line, span, row_tau, share, max, norm);
+    if (active)
+        store_share<K>(out, span, team, [&](int i, int e) {
+            return Share<K>::template finish<FORM, true>(share.z[i][e], max, norm, row_tau);
+        });
 }
 
 // ------------------------------------------------------------------------------------------ rows of several blocks
@@ -205,6 +182,8 @@ DEVICE void softmax_join(const Element* x, const View& view, const Stats* stats,
     sum = team.reduce<Sum, 1>(sum);
     Share<HELD> share;
     share.load(Scores(key), Line(x, view, piece.span, piece.row, piece.start), piece.span, team);
-    share.template finish<FORM, false>(max, norm_of<FORM>(sum), row_tau);
-    share.store(out, piece.span, team);
+    Real norm = norm_of<FORM>(sum);
+    store_share<HELD>(out, piece.span, team, [&](int i, int e) {
+        return Share<HELD>::template finish<FORM, false>(share.z[i][e], max, norm, row_tau);
+    });
 }

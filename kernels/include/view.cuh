@@ -56,6 +56,10 @@ struct Span {
     __device__ __forceinline__ bool whole(u32 group) const {
         return group * GROUP >= head && group * GROUP + GROUP <= end;
     }
+    // Whether all groups from one to another are whole.
+    __device__ __forceinline__ bool whole(u32 group, u32 last) const {
+        return group * GROUP >= head && last * GROUP + GROUP <= end;
+    }
     __device__ __forceinline__ bool holds(u32 slot) const { return slot >= head && slot < end; }
     __device__ __forceinline__ bool any(u32 group) const { return group * GROUP < end; }
 };
@@ -85,6 +89,29 @@ struct Line {
     }
 };
 
+// A team's share of a span in registers: groups rank, rank + size, and so on; `outside` where there is nothing.
+//
+// Of a thread whose groups are all whole, which nearly all are, no group is looked at: it loads them one after the other.
+template <int K, typename Team>
+DEVICE void load_share(const Line& line, const Span& span, Team team, Real outside, Real (&x)[K][GROUP]) {
+    u32 rank = team.rank(), size = team.size();
+    if (line.vector && span.whole(rank, rank + (K - 1) * size)) {
+#pragma unroll
+        for (int i = 0; i < K; ++i) load_group(line.data + (rank + i * size) * GROUP, x[i]);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < K; ++i) {
+        u32 group = rank + i * size;
+        if (span.any(group)) {
+            line.load(span, group, outside, x[i]);
+        } else {
+#pragma unroll
+            for (int e = 0; e < GROUP; ++e) x[i][e] = outside;
+        }
+    }
+}
+
 // Writes a group of a row to a contiguous tensor.
 DEVICE void store_line(Element* out, const Span& span, u32 group, const Real (&x)[GROUP]) {
     u32 slot = group * GROUP;
@@ -95,6 +122,25 @@ DEVICE void store_line(Element* out, const Span& span, u32 group, const Real (&x
 #pragma unroll
         for (int e = 0; e < GROUP; ++e)
             if (span.holds(slot + e)) to[e] = narrow(x[e]);
+    }
+}
+
+// Writes a team's share, of which `finish(i, e)` gives the elements, to a contiguous tensor.
+template <int K, typename Team, typename Finish>
+DEVICE void store_share(Element* out, const Span& span, Team team, Finish finish) {
+    u32 rank = team.rank(), size = team.size();
+    bool whole = span.whole(rank, rank + (K - 1) * size);
+    Element* to = out + span.first * GROUP;
+#pragma unroll
+    for (int i = 0; i < K; ++i) {
+        Real y[GROUP];
+#pragma unroll
+        for (int e = 0; e < GROUP; ++e) y[e] = finish(i, e);
+        u32 group = rank + i * size;
+        if (whole)
+            store_group(to + group * GROUP, y);
+        else if (span.any(group))
+            store_line(out, span, group, y);
     }
 }
 

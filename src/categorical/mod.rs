@@ -8,9 +8,9 @@ use crate::check;
 use crate::op::{by_dtype, dtype, rows_of, winners_tensor};
 use crate::rng::{KeySource, Stream};
 use crate::rowwise::Source;
-use candle_core::shape::Dim;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+use candle_core::shape::Dim;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// The index of a class drawn from `softmax(logits)` over `dim`, exactly, from two uniforms a row.

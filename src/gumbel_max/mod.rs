@@ -6,9 +6,9 @@ mod cuda;
 
 use crate::check;
 use crate::rng::KeySource;
-use candle_core::shape::Dim;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+use candle_core::shape::Dim;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// The index of a class drawn from `softmax(logits)` over `dim`: `argmax(logits + g)` with `g` standard Gumbel noise.

@@ -7,11 +7,9 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, Layout, Result, Shape};
 
 const MODULE: &str = "gumbel_softmax";
-/// A thread holds half of what it would without noise to draw.
 const KERNELS: Forward = Forward {
     name: "gumbel_softmax",
     pieces: "gumbel_softmax_pieces",
-    held: 16,
     threads: 512,
 };
 
@@ -40,7 +38,14 @@ pub(super) fn one_hot(
 ) -> Result<(CudaStorage, Shape)> {
     let key = KeyStorage::new(name, key)?;
     let kernels = "gumbel_softmax_st";
-    let out = race(&context(name, input), kernels, Winner::OneHot, input, dim, &key)?;
+    let out = race(
+        &context(name, input),
+        kernels,
+        Winner::OneHot,
+        input,
+        dim,
+        &key,
+    )?;
     Ok((out, input.1.shape().clone()))
 }
 

@@ -84,7 +84,14 @@ pub fn gumbel_softmax_st(
     dim: impl Dim,
     key: impl Into<KeySource>,
 ) -> Result<Tensor> {
-    run("gumbel_softmax_st", true, logits, tau.into(), dim, key.into())
+    run(
+        "gumbel_softmax_st",
+        true,
+        logits,
+        tau.into(),
+        dim,
+        key.into(),
+    )
 }
 
 fn run(
@@ -308,10 +315,7 @@ impl CustomOp3 for StraightThrough {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let GumbelSoftmax {
-            name,
-            dim,
-            ref key,
-            ..
+            name, dim, ref key, ..
         } = self.0;
         let tau = TauArg::Rows(s3, l3);
         cpu::straight_through(name, dim, key.now()?, (s1, l1), (s2, l2), tau)
@@ -328,10 +332,7 @@ impl CustomOp3 for StraightThrough {
         l3: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         let GumbelSoftmax {
-            name,
-            dim,
-            ref key,
-            ..
+            name, dim, ref key, ..
         } = self.0;
         let tau = Tau::Rows(s3, l3);
         cuda::straight_through(name, dim, key, (s1, l1), (s2, l2), tau)

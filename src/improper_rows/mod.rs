@@ -5,9 +5,9 @@ mod cpu;
 mod cuda;
 
 use crate::check;
-use candle_core::shape::Dim;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+use candle_core::shape::Dim;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Which rows over `dim` have nothing to draw from: 1 where a row is all -inf or holds NaN or +inf, else 0.

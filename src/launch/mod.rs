@@ -25,8 +25,18 @@ use std::ops::Deref;
 use std::sync::Arc;
 use view::{RowsArg, TauArg, View};
 
-// `text(module, dtype)`: the PTX of a kernel file compiled for a dtype.
+// `text(module, dtype)`: the PTX of a kernel file compiled for a dtype; `MODULES`: the files' names.
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// The PTX of every kernel file, for every dtype.
+pub(crate) fn modules() -> Vec<(&'static str, DType, &'static str)> {
+    let dtypes = [DType::F32, DType::F64, DType::F16, DType::BF16];
+    let of = |module| {
+        let text = move |dtype: DType| Some((module, dtype, text(module, dtype.as_str())?));
+        dtypes.into_iter().filter_map(text)
+    };
+    MODULES.into_iter().flat_map(of).collect()
+}
 
 /// What one op launches on one device.
 pub(crate) struct Context {
@@ -65,6 +75,11 @@ impl Context {
     /// Elements that a thread of these kernels works on side by side.
     pub(crate) fn group(&self) -> usize {
         plan::group(self.dtype.size_in_bytes())
+    }
+
+    /// Elements that a thread of these kernels holds in registers.
+    fn share(&self) -> usize {
+        plan::share(self.dtype.size_in_bytes())
     }
 
     /// The dtype that a temperature, and its gradient, have here.
@@ -249,7 +264,10 @@ impl<'a> Args<'a> {
             KeyStorage::Value(arg) => *arg,
             KeyStorage::Device(storage) => match &***storage {
                 Storage::Cuda(storage) => KeyArg::at(self.read(storage, 0)?),
-                _ => bail!("{}: the key does not lie on the tensor's device", self.context.op),
+                _ => bail!(
+                    "{}: the key does not lie on the tensor's device",
+                    self.context.op
+                ),
             },
         };
         self.values.push(Value::Key(arg));

@@ -5,9 +5,8 @@ use crate::rowwise::Rows;
 
 /// Threads of a warp.
 pub(crate) const WARP: usize = 32;
-/// Elements of a piece of a row that is spread over blocks, and the threads of such a block, as in kernels/include.
-const PIECE: usize = 4096;
-pub(crate) const PIECE_THREADS: usize = 256;
+/// Threads of a block that works on a piece of a row, as in kernels/include.
+const PIECE_THREADS: usize = 256;
 /// Threads of a block of columns, as in kernels/include.
 const COLUMN_THREADS: usize = 256;
 /// Threads of a block that holds several rows.
@@ -52,6 +51,11 @@ fn groups(len: usize, group: usize) -> usize {
     }
 }
 
+/// Elements that a thread of a long row holds in registers, for elements of `size` bytes.
+pub(crate) fn share(size: usize) -> usize {
+    if size == 8 { 16 } else { 32 }
+}
+
 /// The path of an op that holds its rows in registers: `held` elements a thread, `threads` at most.
 pub(crate) fn held(rows: Rows, group: usize, held: usize, threads: usize, vector: bool) -> Path {
     if rows.inner > 1 {
@@ -67,8 +71,8 @@ pub(crate) fn held(rows: Rows, group: usize, held: usize, threads: usize, vector
         Path::Block { threads: needed }
     } else {
         Path::Pieces {
-            pieces: (groups * group).div_ceil(PIECE),
-            groups: PIECE / group,
+            pieces: (groups * group).div_ceil(PIECE_THREADS * held),
+            groups: PIECE_THREADS * held / group,
             threads: PIECE_THREADS,
         }
     }
@@ -222,7 +226,11 @@ mod tests {
                             assert!(t * held_elements >= needed * group, "{len}");
                         }
                         Path::Pieces { pieces, groups, .. } => {
-                            assert!(pieces > 1 && pieces * groups >= needed && groups * group == PIECE);
+                            assert!(
+                                pieces > 1
+                                    && pieces * groups >= needed
+                                    && groups * group == PIECE_THREADS * held_elements
+                            );
                         }
                         path => panic!("{path:?}"),
                     }
@@ -247,7 +255,13 @@ mod tests {
 
     #[test]
     fn columns_fill_a_block_and_no_more() {
-        for (outer, len, inner) in [(1, 1, 2), (5, 40_000, 3), (7, 10, 300), (100, 33, 64), (1, 4, 100_000)] {
+        for (outer, len, inner) in [
+            (1, 1, 2),
+            (5, 40_000, 3),
+            (7, 10, 300),
+            (100, 33, 64),
+            (1, 4, 100_000),
+        ] {
             for vector in [false, true] {
                 let r = rows(outer, len, inner);
                 let path = columns(r, 4, vector);
@@ -265,9 +279,18 @@ mod tests {
     #[test]
     fn few_long_rows_keep_all_processors_busy_and_many_do_not_pay_for_it() {
         let path = streamed(rows(1, 1 << 20, 1), 8, 132, true);
-        assert!(matches!(path, Path::Pieces { pieces, .. } if pieces >= 120), "{path:?}");
-        assert!(matches!(streamed(rows(10_000, 1 << 15, 1), 8, 132, true), Path::Block { .. }));
+        assert!(
+            matches!(path, Path::Pieces { pieces, .. } if pieces >= 120),
+            "{path:?}"
+        );
+        assert!(matches!(
+            streamed(rows(10_000, 1 << 15, 1), 8, 132, true),
+            Path::Block { .. }
+        ));
         // A row beyond what 31 bits can count is cut however many rows there are.
-        assert!(matches!(streamed(rows(100_000, 1 << 31, 1), 8, 132, true), Path::Pieces { .. }));
+        assert!(matches!(
+            streamed(rows(100_000, 1 << 31, 1), 8, 132, true),
+            Path::Pieces { .. }
+        ));
     }
 }

@@ -7,14 +7,13 @@ use crate::backward::Family;
 use crate::rowwise::Rows;
 use candle_core::{CudaStorage, DType, Layout, Result, Shape};
 
-/// The kernels of a forward op and what they hold.
+/// The kernels of a forward op.
 #[derive(Clone, Copy)]
 pub(crate) struct Forward<'a> {
     /// What the kernels' names begin with, and that of the kernel that sums up pieces.
     pub(crate) name: &'a str,
     pub(crate) pieces: &'a str,
-    /// Elements that a thread holds, and the most threads of a block.
-    pub(crate) held: usize,
+    /// The most threads of a block.
     pub(crate) threads: usize,
 }
 
@@ -36,7 +35,7 @@ pub(crate) fn held_path(
 ) -> Option<(Path, Rows)> {
     let rows = Rows::new(shape, dim);
     let threads = at_most(kernels.threads, context.dtype);
-    let path = plan::held(rows, context.group(), kernels.held, threads, false);
+    let path = plan::held(rows, context.group(), context.share(), threads, false);
     let held = matches!(path, Path::Lanes { .. } | Path::Block { .. });
     (held && rows.elements() > 0).then_some((path, rows))
 }
@@ -79,7 +78,7 @@ pub(crate) fn softmax(
     let group = context.group();
     let vector = is_vector(context, input, dim)?;
     let threads = at_most(kernels.threads, context.dtype);
-    let path = plan::held(rows, group, kernels.held, threads, vector);
+    let path = plan::held(rows, group, context.share(), threads, vector);
     let grid = path.grid(rows, group);
     let mut stats = None;
     if let Path::Pieces { pieces, .. } = path {
@@ -131,8 +130,8 @@ pub(crate) fn gradient(
     dim: usize,
     tau: Tau,
 ) -> Result<CudaStorage> {
-    /// Elements of each operand that a thread holds.
-    const HELD: usize = 16;
+    /// Threads of a block, as in kernels/softmax_gradient.cu.
+    const THREADS: usize = 512;
     let context = &context.with_module("softmax_gradient");
     let (layout, operand, mut out) = match result {
         Operand::Tensor(storage, layout) => {
@@ -152,7 +151,7 @@ pub(crate) fn gradient(
             Some(storage) => is_vector(context, (storage, layout), dim)?,
             None => is_vector(context, (&out, &contiguous), dim)?,
         };
-    let path = plan::held(rows, group, HELD, at_most(1024, context.dtype), vector);
+    let path = plan::held(rows, group, context.share(), THREADS, vector);
     let grid = path.grid(rows, group);
     let name = family_name(family);
     let mut parts = None;

@@ -1,7 +1,7 @@
 //! The arguments that kernels take by value, as kernels/include declares them.
 
 use crate::math::Real;
-use crate::rng::Key;
+use crate::rng::{Key, Stream};
 use crate::rowwise::{Rows, inverse};
 use candle_core::{Layout, Result, bail};
 
@@ -20,12 +20,7 @@ pub(crate) struct View {
 
 impl View {
     /// The rows of a layout along `dim`, or, without one, rows of one element. The elements begin at `address`.
-    pub(crate) fn new(
-        op: &str,
-        layout: &Layout,
-        dim: Option<usize>,
-        address: u64,
-    ) -> Result<Self> {
+    pub(crate) fn new(op: &str, layout: &Layout, dim: Option<usize>, address: u64) -> Result<Self> {
         let mut view = Self {
             stride: dim.map_or(0, |dim| layout.stride()[dim] as u64),
             vector: u32::from(layout.is_contiguous() && address.is_multiple_of(16)),
@@ -80,20 +75,21 @@ impl From<Rows> for RowsArg {
     }
 }
 
-/// A key by value, or the address of one in device memory.
+/// A key by value, its round keys made, or the address of one in device memory.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct KeyArg {
-    seed: u64,
-    stream: u64,
+    rounds: [[u32; 2]; 10],
+    stream: [u32; 2],
     device: u64,
 }
 
 impl KeyArg {
     pub(crate) fn value(key: Key) -> Self {
+        let stream = Stream::new(key);
         Self {
-            seed: key.seed,
-            stream: key.stream,
+            rounds: stream.rounds(),
+            stream: stream.number(),
             device: 0,
         }
     }
@@ -153,7 +149,11 @@ mod tests {
             at += row % view.size[i] * view.step[i];
             row /= view.size[i];
         }
-        if view.dims > 0 { at + row * view.step[0] } else { at }
+        if view.dims > 0 {
+            at + row * view.step[0]
+        } else {
+            at
+        }
     }
 
     #[test]
@@ -175,7 +175,11 @@ mod tests {
             for dim in (0..4).map(Some).chain([None]) {
                 let v = view(t, dim);
                 let rows = dim.map_or(
-                    Rows { outer: t.elem_count(), len: 1, inner: 1 },
+                    Rows {
+                        outer: t.elem_count(),
+                        len: 1,
+                        inner: 1,
+                    },
                     |dim| Rows::new(t.shape(), dim),
                 );
                 for row in 0..rows.count() {
@@ -205,7 +209,9 @@ mod tests {
     fn too_many_dims_are_refused() -> Result<()> {
         let wide = Tensor::zeros(vec![3; 10], DType::U8, &Device::Cpu)?;
         let t = wide.permute((0..10).rev().collect::<Vec<_>>())?;
-        let error = View::new("op", t.layout(), None, 0).unwrap_err().to_string();
+        let error = View::new("op", t.layout(), None, 0)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("op") && error.contains("10 dims"), "{error}");
         Ok(())
     }
@@ -216,9 +222,22 @@ mod tests {
         assert_eq!((size_of::<View>(), align_of::<View>()), (144, 8));
         assert_eq!([offset_of!(View, vector), offset_of!(View, dims)], [8, 12]);
         assert_eq!([offset_of!(View, size), offset_of!(View, step)], [16, 80]);
-        assert_eq!((size_of::<RowsArg>(), size_of::<KeyArg>()), (24, 24));
-        assert_eq!([offset_of!(TauArg<f32>, each), offset_of!(TauArg<f32>, view)], [8, 16]);
-        assert_eq!([offset_of!(TauArg<f64>, each), offset_of!(TauArg<f64>, view)], [16, 24]);
-        assert_eq!((size_of::<TauArg<f32>>(), size_of::<TauArg<f64>>()), (160, 168));
+        assert_eq!((size_of::<RowsArg>(), size_of::<KeyArg>()), (24, 96));
+        assert_eq!(
+            [offset_of!(KeyArg, stream), offset_of!(KeyArg, device)],
+            [80, 88]
+        );
+        assert_eq!(
+            [offset_of!(TauArg<f32>, each), offset_of!(TauArg<f32>, view)],
+            [8, 16]
+        );
+        assert_eq!(
+            [offset_of!(TauArg<f64>, each), offset_of!(TauArg<f64>, view)],
+            [16, 24]
+        );
+        assert_eq!(
+            (size_of::<TauArg<f32>>(), size_of::<TauArg<f64>>()),
+            (160, 168)
+        );
     }
 }

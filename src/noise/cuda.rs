@@ -24,5 +24,10 @@ pub(super) fn draw(
         args.launch(name, elementwise(n, context.group(), context.processors()?))?;
     }
     let storage = Storage::Cuda(out);
-    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
+    Ok(Tensor::from_storage(
+        storage,
+        shape,
+        BackpropOp::none(),
+        false,
+    ))
 }

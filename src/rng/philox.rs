@@ -153,6 +153,18 @@ impl Stream {
         }
     }
 
+    /// The key of every round.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn rounds(&self) -> [[u32; 2]; ROUNDS] {
+        schedule(self.key)
+    }
+
+    /// The stream's number, low half first.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn number(&self) -> [u32; 2] {
+        self.stream
+    }
+
     /// The words of elements `4 * index ..`.
     pub(crate) fn block(&self, index: u64) -> [u32; 4] {
         Philox4x32::block(

@@ -23,7 +23,6 @@ pub(super) fn forward(
             Family::LogSoftmax => "tempered_log_softmax",
         },
         pieces: "tempered_softmax_pieces",
-        held: 32,
         threads: 1024,
     };
     let out = softmax(&context, kernels, (storage, layout), dim, tau, None)?;

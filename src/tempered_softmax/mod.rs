@@ -10,9 +10,9 @@ use crate::check;
 use crate::launch::Tau;
 use crate::op::{TauArg, apply};
 use crate::temperature::Temperature;
-use candle_core::shape::Dim;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
+use candle_core::shape::Dim;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// `softmax(logits / tau)` over `dim`, fused, with its gradient.

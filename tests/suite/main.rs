@@ -11,9 +11,13 @@
 
 mod bad_input;
 mod categorical;
+mod cuda;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;
+mod improper_rows;
+#[cfg(feature = "cuda")]
+mod kernels;
 mod layout_rules;
 mod noise;
 mod precision;

@@ -1,12 +1,15 @@
 //! What every room's bench shares. Knows no op.
 
 pub mod copy;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod duel;
 pub mod op;
 pub mod plain;
 pub mod report;
 pub mod shapes;
 pub mod suite;
+pub mod timing;
 pub mod verify;
 
 use anyhow::Result;
@@ -16,6 +19,9 @@ use shapes::Shape;
 
 /// The dimension every bench reduces over: the rows are the last dimension.
 pub const DIM: usize = 1;
+
+/// Bytes of an index.
+pub const INDEX: u64 = size_of::<u32>() as u64;
 
 /// Standard normal inputs, repeatable, one stream per argument of an op.
 pub fn input(shape: Shape, stream: u64) -> Result<Tensor> {

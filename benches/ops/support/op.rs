@@ -12,6 +12,9 @@ use super::{
     suite::{Case, Direction, Suite},
 };
 
+/// The CPU's benches are of f32.
+const SIZE: u64 = size_of::<f32>() as u64;
+
 pub struct Op {
     pub name: &'static str,
     pub baseline: &'static str,
@@ -24,19 +27,24 @@ pub struct Op {
 }
 
 pub struct Pass {
-    /// Elements (of four bytes) that the op's own kernel cannot avoid to move: each argument read once, each result
-    /// written once. What candle moves around the kernel is not counted, though its time is.
-    pub moves: fn(Shape) -> u64,
+    /// Bytes that the op's own kernel cannot avoid to move, for elements of so many bytes: each argument read once, each
+    /// result written once. What candle moves around the kernel is not counted, though its time is.
+    pub moves: fn(Shape, u64) -> u64,
     /// An error where the op's result on these inputs is wrong.
     pub verify: fn(&[Tensor]) -> Result<()>,
 }
 
 impl Op {
-    /// Forward, and forward + `backward()` of the output where the op has a gradient.
+    /// Forward, and forward + `backward()` of the output where the op has a gradient; on the card too, where there is one.
     pub fn bench(&self, suite: &mut Suite, shapes: &[Shape]) {
+        self.bench_on_cpu(suite, shapes);
+        #[cfg(feature = "cuda")]
+        super::cuda::bench(self, suite, shapes);
+    }
+
+    fn bench_on_cpu(&self, suite: &mut Suite, shapes: &[Shape]) {
         for &shape in shapes {
-            let forward_moves = (self.forward.moves)(shape);
-            suite.run(self.case(Direction::Forward, shape, forward_moves), || {
+            suite.run(self.case(Direction::Forward, shape, SIZE), || {
                 let inputs = (self.inputs)(shape)?;
                 (self.forward.verify)(&inputs)?;
                 let (fused, plain) = (self.fused, self.plain);
@@ -55,8 +63,7 @@ impl Op {
             let Some(backward) = &self.backward else {
                 continue;
             };
-            let moves = forward_moves + (backward.moves)(shape);
-            suite.run(self.case(Direction::ForwardBackward, shape, moves), || {
+            suite.run(self.case(Direction::ForwardBackward, shape, SIZE), || {
                 let inputs = (self.inputs)(shape)?;
                 (backward.verify)(&inputs)?;
                 let (fused, plain) = (self.fused, self.plain);
@@ -76,12 +83,20 @@ impl Op {
         }
     }
 
-    fn case(&self, direction: Direction, shape: Shape, moves: u64) -> Case {
+    /// The case of these inputs, with elements of `size` bytes.
+    pub fn case(&self, direction: Direction, shape: Shape, size: u64) -> Case {
+        let forward = (self.forward.moves)(shape, size);
+        let backward = self.backward.as_ref().map_or(0, |b| (b.moves)(shape, size));
         Case {
             op: self.name,
             direction,
             shape,
-            bytes: moves * size_of::<f32>() as u64,
+            bytes: match direction {
+                Direction::Forward | Direction::BackwardKernel => forward,
+                #[cfg(feature = "cuda")]
+                Direction::Backward => backward,
+                Direction::ForwardBackward => forward + backward,
+            },
             baseline: self.baseline,
         }
     }

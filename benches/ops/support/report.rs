@@ -11,6 +11,7 @@ use super::{
         Shape,
     },
     suite::{Case, Direction},
+    timing::{Against, Timing, duration},
 };
 
 const WIDE: &[Shape] = &[S4096X256, S512X4096, S64X32000];
@@ -23,7 +24,7 @@ const TARGETS: &[(&str, Direction, &[Shape], f64)] = &[
     ("gumbel_softmax",   Direction::Forward,         WIDE,          18.),
     ("gumbel_softmax",   Direction::Forward,         NARROW,        10.),
     ("gumbel_softmax",   Direction::ForwardBackward, WIDE,          12.),
-    ("gumbel_softmax",   Direction::Backward,        WIDE,          0.6),
+    ("gumbel_softmax",   Direction::BackwardKernel,        WIDE,          0.6),
     ("tempered_softmax", Direction::ForwardBackward, WIDE,          5.),
     ("gumbel_max",       Direction::Forward,         VOCABULARY,    12.),
     ("categorical",      Direction::Forward,         VOCABULARY,    50.),
@@ -42,45 +43,12 @@ fn target(case: &Case) -> Option<f64> {
 /// A case with its medians, or without them where it was verified and run but not measured.
 pub struct Row {
     case: Case,
-    timing: Option<Timing>,
+    timing: Option<(Timing, Against)>,
 }
-
-struct Timing {
-    samples: usize,
-    fused: f64,
-    baseline: f64,
-    /// Quartiles of the samples' own ratios: how far the machine's noise reaches.
-    ratio_quartiles: (f64, f64),
-}
-
-/// Fewer samples than this are no measurement: criterion's `--test` runs a case once.
-const FEWEST_SAMPLES: usize = 5;
 
 impl Row {
     pub fn new(case: Case, samples: &[Sample]) -> Self {
-        // Criterion's warm-up comes first, with run counts that double; its samples come last, all with one count.
-        let last = samples.last().map(|s| s.iters);
-        let measured: Vec<Sample> = samples
-            .iter()
-            .rev()
-            .copied()
-            .take_while(|s| Some(s.iters) == last)
-            .collect();
-        let timing = (measured.len() >= FEWEST_SAMPLES).then(|| {
-            let quantile = |value: fn(&Sample) -> f64, q: f64| {
-                let mut values: Vec<f64> = measured.iter().map(value).collect();
-                values.sort_by(f64::total_cmp);
-                let last = (values.len() - 1) as f64;
-                values[(last * q).round() as usize]
-            };
-            let ratio = |s: &Sample| s.baseline / s.fused;
-            Timing {
-                samples: measured.len(),
-                fused: quantile(|s| s.fused, 0.5),
-                baseline: quantile(|s| s.baseline, 0.5),
-                ratio_quartiles: (quantile(ratio, 0.25), quantile(ratio, 0.75)),
-            }
-        });
+        let timing = Timing::of(samples).and_then(|t| Some((t, t.against?)));
         Self { case, timing }
     }
 }
@@ -131,10 +99,12 @@ impl Report {
             "target",
         );
         for row in &self.rows {
-            let Some(t) = &row.timing else { continue };
-            let case = &row.case;
+            let Some((t, against)) = &row.timing else {
+                continue;
+            };
+            let (case, ratio, ratios) = (&row.case, against.ratio(t), against.ratios);
             let (target, reached) = match target(case) {
-                Some(target) => (format!("{target}"), reached(t, target)),
+                Some(target) => (format!("{target}"), reached(ratio, target)),
                 None => Default::default(),
             };
             println!(
@@ -142,13 +112,13 @@ impl Report {
                 case.op,
                 case.direction.name(),
                 case.shape,
-                duration(t.fused),
-                case.shape.elements() as f64 / t.fused * 1e-9,
-                case.bytes as f64 / t.fused * 1e-9,
+                duration(t.fused.median),
+                case.shape.elements() as f64 / t.fused.median * 1e-9,
+                case.bytes as f64 / t.fused.median * 1e-9,
                 case.baseline,
-                duration(t.baseline),
-                t.baseline / t.fused,
-                format!("({:.2}-{:.2})", t.ratio_quartiles.0, t.ratio_quartiles.1),
+                duration(against.baseline.median),
+                ratio,
+                format!("({:.2}-{:.2})", ratios.q25, ratios.q75),
                 target,
                 reached,
             );
@@ -156,12 +126,7 @@ impl Report {
     }
 
     fn write_csv(&self) -> Result<PathBuf> {
-        let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(
-            || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"),
-            PathBuf::from,
-        );
-        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-        let path = folder.join("bench-ops.csv");
+        let path = results_folder()?.join("bench-ops.csv");
         let mut csv =
             csv::Writer::from_path(&path).with_context(|| format!("writing {}", path.display()))?;
         csv.write_record([
@@ -184,8 +149,10 @@ impl Report {
             "threads",
         ])?;
         for row in &self.rows {
-            let Some(t) = &row.timing else { continue };
-            let case = &row.case;
+            let Some((t, against)) = &row.timing else {
+                continue;
+            };
+            let (case, ratio, ratios) = (&row.case, against.ratio(t), against.ratios);
             let target = target(case);
             csv.write_record([
                 case.op.to_string(),
@@ -193,17 +160,17 @@ impl Report {
                 case.shape.rows.to_string(),
                 case.shape.len.to_string(),
                 t.samples.to_string(),
-                format!("{:.6e}", t.fused),
-                format!("{:.4e}", case.shape.elements() as f64 / t.fused),
-                format!("{:.4e}", case.bytes as f64 / t.fused),
+                format!("{:.6e}", t.fused.median),
+                format!("{:.4e}", case.shape.elements() as f64 / t.fused.median),
+                format!("{:.4e}", case.bytes as f64 / t.fused.median),
                 case.baseline.to_string(),
-                format!("{:.6e}", t.baseline),
-                format!("{:.3}", t.baseline / t.fused),
-                format!("{:.3}", t.ratio_quartiles.0),
-                format!("{:.3}", t.ratio_quartiles.1),
+                format!("{:.6e}", against.baseline.median),
+                format!("{ratio:.3}"),
+                format!("{:.3}", ratios.q25),
+                format!("{:.3}", ratios.q75),
                 target.map(|x| x.to_string()).unwrap_or_default(),
                 target
-                    .map(|x| reached(t, x))
+                    .map(|x| reached(ratio, x))
                     .unwrap_or_default()
                     .to_string(),
                 candle_reparam::simd_level().to_string(),
@@ -215,20 +182,18 @@ impl Report {
     }
 }
 
-fn reached(timing: &Timing, target: f64) -> &'static str {
-    if timing.baseline / timing.fused >= target {
-        "yes"
-    } else {
-        "no"
-    }
+fn reached(ratio: f64, target: f64) -> &'static str {
+    if ratio >= target { "yes" } else { "no" }
 }
 
-fn duration(seconds: f64) -> String {
-    if seconds < 1e-3 {
-        format!("{:.1} us", seconds * 1e6)
-    } else {
-        format!("{:.2} ms", seconds * 1e3)
-    }
+/// Where the CSV goes: the folder of what is built.
+pub fn results_folder() -> Result<PathBuf> {
+    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"),
+        PathBuf::from,
+    );
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// What the figures were taken on: without it none of them means anything.

@@ -1,6 +1,8 @@
 //! The shapes that are timed: rows by row length.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
+
+use anyhow::Context;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -9,7 +11,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    const fn new(rows: usize, len: usize) -> Self {
+    pub const fn new(rows: usize, len: usize) -> Self {
         Self { rows, len }
     }
 
@@ -26,6 +28,17 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `pad` honours the width a table asks for.
         f.pad(&format!("{}x{}", self.rows, self.len))
+    }
+}
+
+impl FromStr for Shape {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| text.trim().parse().ok().filter(|n| *n > 0);
+        text.split_once('x')
+            .and_then(|(rows, len)| Some(Self::new(number(rows)?, number(len)?)))
+            .with_context(|| format!("{text:?} is not a shape such as 8192x4096"))
     }
 }
 

@@ -87,17 +87,18 @@ DEVICE Tile tile_of(const Real (&x)[SHARE]) {
 extern "C" __global__ void __launch_bounds__(128)
     KERNEL(categorical_tiles)(const Element* x, const __grid_constant__ View view, Tile* out,
                               const __grid_constant__ Rows rows, u32 tiles) {
-    u64 warp = (u64(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
-    u32 lane = threadIdx.x % WARP;
-    u64 row = warp / tiles;
-    if (row >= rows.count) return;
-    u64 first = (warp - row * tiles) * TILE, len = rows.len;
+    // Blocks of a row take its tiles a warp each.
+    u32 warps = blockDim.x / WARP, blocks = (tiles + warps - 1) / warps;
+    u32 row = blockIdx.x / blocks, lane = threadIdx.x % WARP;
+    u32 number = (blockIdx.x - row * blocks) * warps + threadIdx.x / WARP;
+    if (number >= tiles) return;
+    u64 first = u64(number) * TILE, len = rows.len;
     Real z[SHARE];
     if (view.vector && len % GROUP == 0 && first + TILE <= len) {
-        const Element* from = x + row * len + first;
+        const Element* from = x + (row * len + first) + lane * GROUP;
         Raw raw[SHARE / GROUP];
 #pragma unroll
-        for (u32 i = 0; i < SHARE / GROUP; ++i) raw[i] = load_raw(from + (i * WARP + lane) * GROUP);
+        for (u32 i = 0; i < SHARE / GROUP; ++i) raw[i] = load_raw(from + i * WARP * GROUP);
 #pragma unroll
         for (u32 i = 0; i < SHARE / GROUP; ++i) {
             Real group[GROUP];
@@ -114,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(128)
         }
     }
     Tile tile = tile_of(z);
-    if (lane == 0) out[warp] = tile;
+    if (lane == 0) out[u64(row) * tiles + number] = tile;
 }
 
 // Rows that lie across memory: neighbouring threads take neighbouring columns of one tile.

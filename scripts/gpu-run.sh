@@ -233,7 +233,7 @@ benches='not run'
 if wanted benches; then
     reserve=0
     if wanted peers && python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null; then
-        reserve=$((15 * minutes))
+        reserve=$((20 * minutes))
     fi
     seconds=$(($(left) - reserve - 15))
     begun=$SECONDS

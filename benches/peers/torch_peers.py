@@ -4,8 +4,8 @@
     python3 torch_peers.py --csv target/bench-cuda.csv
 
 CUDA events time a block of runs; one untimed run goes before each block; inputs and results come from so many buffers that none
-is still in the cache when its turn comes again; a figure is the median of the blocks. Eager goes first for all cases, then
-torch.compile, which compiles every case anew for its own shape, until the time is over.
+is still in the cache when its turn comes again; a figure is the median of the blocks. torch.compile compiles every op anew for
+each shape and dtype. The shapes that say most go first, eager, then compiled; the others follow until the time is over.
 
 Without PyTorch or a GPU it says so in a line and succeeds.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
+import functools
 import itertools
 import pathlib
 import statistics
@@ -37,15 +38,16 @@ COLUMNS = [
     "date", "note",
 ]  # fmt: skip
 
-# Those that fill the card first: what the time is too short for should be the least of it.
-SHAPES = [
-    (8192, 4096), (64, 32_000), (65_536, 10), (4096, 256), (4096, 32_000), (1024, 131_072), (512, 4096), (64, 128_256),
-    (4096, 32), (4096, 10), (1, 128_256), (1024, 4096),
+# What the time is too short for should be the least of it.
+FIRST_SHAPES = [(8192, 4096), (64, 32_000), (65_536, 10)]
+OTHER_SHAPES = [
+    (4096, 256), (4096, 32_000), (1024, 131_072), (512, 4096), (64, 128_256), (4096, 32), (4096, 10), (1, 128_256), (1024, 4096),
 ]  # fmt: skip
 
+EAGER, COMPILED = "torch eager", "torch.compile"
 TAU = 0.7
 BLOCKS = 11
-BLOCK_SECONDS = 0.01
+BLOCK_SECONDS = 0.005
 # So many times the cache's size is what the inputs of a case come to, where so many sets of them suffice.
 CACHES = 4
 SETS = 1024
@@ -187,12 +189,10 @@ def enqueue_seconds(run: Callable[[], None], runs: int = 4) -> float:
     return (time.perf_counter() - start) / runs
 
 
-def prepared(case: Case, compiled: bool) -> Callable[[], None]:
+def prepared(case: Case, implementation: str) -> Callable[[], None]:
     """One run of the case, with inputs and results that are not in the cache."""
     op, tracked = case.op, case.direction != "forward"
-    # Every compilation for its own shape, and none given up on for being one of many.
-    torch._dynamo.reset()
-    function = torch.compile(op.run, dynamic=False) if compiled else op.run
+    function = compiled(op, case.shape, case.dtype) if implementation == COMPILED else op.run
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     argument = case.shape[0] * case.shape[1] * case.dtype.itemsize
     count = min(max(-(-CACHES * cache // (argument * op.arguments)), 2), SETS)
@@ -215,6 +215,13 @@ def prepared(case: Case, compiled: bool) -> Callable[[], None]:
         results = [(inputs, function(*inputs)) for inputs in sets]
         return in_turn(results, lambda pair: backward(*pair, keep=True))
     return in_turn(sets, lambda inputs: backward(inputs, function(*inputs), keep=False))
+
+
+@functools.lru_cache(maxsize=1)
+def compiled(op: Op, shape: tuple[int, int], dtype: torch.dtype) -> Callable[..., Tensor]:
+    # Nothing is left of those before: each is for its own shape, and none is given up on for being one of many.
+    torch.compiler.reset()
+    return torch.compile(op.run, dynamic=False)
 
 
 # --- The card
@@ -296,7 +303,7 @@ def main() -> None:
     parser.add_argument("--csv", type=pathlib.Path, help="append the rows to this file")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after so many seconds")
     parser.add_argument("--filter", default="", help="only cases whose name contains this")
-    parser.add_argument("--shapes", type=shape, nargs="+", default=SHAPES, metavar="ROWSxLEN", help="only these shapes")
+    parser.add_argument("--shapes", type=shape, nargs="+", metavar="ROWSxLEN", help="only these shapes")
     parser.add_argument("--eager-only", action="store_true", help="no torch.compile")
     arguments = parser.parse_args()
     # The import of torch took some of the time as well.
@@ -309,18 +316,20 @@ def main() -> None:
     print(f"{card.name}, driver {card.driver or 'unknown'}, PyTorch {torch.__version__}, {card.copy * 1e-9:.1f} GB/s copied")
     results = Results(arguments.csv, card)
     failed = late = 0
-    for implementation in ("torch eager",) if arguments.eager_only else ("torch eager", "torch.compile"):
-        for case in cases(arguments.shapes, arguments.filter):
-            # A compilation takes some ten seconds.
-            if time.monotonic() + (10 if implementation == "torch.compile" else 2) > end:
+    for shapes, implementation in itertools.product(
+        [arguments.shapes] if arguments.shapes else [FIRST_SHAPES, OTHER_SHAPES],
+        [EAGER] if arguments.eager_only else [EAGER, COMPILED],
+    ):
+        for case in cases(shapes, arguments.filter):
+            # A compilation takes some seconds.
+            if time.monotonic() + (10 if implementation == COMPILED else 2) > end:
                 late += 1
                 continue
-            need = TENSORS * case.shape[0] * case.shape[1] * case.dtype.itemsize
-            if need > torch.cuda.mem_get_info()[0]:
+            if TENSORS * case.shape[0] * case.shape[1] * case.dtype.itemsize > torch.cuda.mem_get_info()[0]:
                 print(f"{case.name}: left out, the card's memory is too small")
                 continue
             try:
-                seconds, enqueue = time_runs(prepared(case, implementation == "torch.compile"))
+                seconds, enqueue = time_runs(prepared(case, implementation))
             except Exception as error:  # a case that PyTorch cannot do is no reason to stop
                 failed += 1
                 print(f"{case.name} {implementation}: {type(error).__name__}: {str(error).splitlines()[:1]}", flush=True)

@@ -37,6 +37,10 @@ constexpr int GROUP = sizeof(Element) == 2 ? 8 : 4;
 // Groups that a thread of a long row holds in registers.
 constexpr int HELD = sizeof(Real) == 8 ? 4 : 32 / GROUP;
 
+// Makes a value before a loop, so that the compiler does not make it again at every turn.
+DEVICE void settle(u32& x) { asm volatile("" : "+r"(x)); }
+DEVICE void settle(u64& x) { asm volatile("" : "+l"(x)); }
+
 DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 DEVICE u32 bits_of_float(float x) { return __float_as_uint(x); }
 

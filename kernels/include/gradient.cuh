@@ -93,7 +93,7 @@ struct Backward {
                 for (int e = 0; e < GROUP; ++e)
                     shift = larger(shift, result.x[i][e] == top ? grad.x[i][e] : -infinity());
         }
-        shift = team.template reduce<Max, 1>(shift);
+        shift = team.largest(own == top, shift);
     }
 
     template <typename Team>
@@ -128,10 +128,11 @@ template <typename Family, int K, typename Team>
 DEVICE void gradient_rows(Team team, const Element* a, const View& a_view, const Element* g, const View& g_view,
                           Element* out, const Rows& rows, const Tau& tau) {
     u64 row = row_of(team);
-    bool active = row < rows.count;
+    bool active = Team::EXACT || row < rows.count;
     row = active ? row : rows.count - 1;
-    u64 start = row * rows.len;
-    Span span(start, rows.len, 0, K * team.size());
+    u32 len = u32(rows.len);
+    u64 start = row * len;
+    Span span(start, len);
     Operand<K> result, grad;
     load_share<K>(Line(a, a_view, span, row, start), span, team, Family::outside(), result.x);
     load_share<K>(Line(g, g_view, span, row, start), span, team, Real(0), grad.x);
@@ -143,10 +144,11 @@ template <int K, typename Team>
 DEVICE void straight_through_rows(Team team, const Element* x, const View& x_view, const Element* g, const View& g_view,
                                   Element* out, const Rows& rows, const Tau& tau, const Key& key) {
     u64 row = row_of(team);
-    bool active = row < rows.count;
+    bool active = Team::EXACT || row < rows.count;
     row = active ? row : rows.count - 1;
-    u64 start = row * rows.len;
-    Span span(start, rows.len, 0, K * team.size());
+    u32 len = u32(rows.len);
+    u64 start = row * len;
+    Span span(start, len);
     RowTau row_tau(tau, row);
     Operand<K> result, grad;
     {

@@ -71,8 +71,9 @@ DEVICE float larger_or_nan(float a, float b) {
 // A team's race over a span of at most `groups` groups, which begins at element `from` of its row. All threads of a warp call
 // it together, with one number of groups, so that they take every step together too.
 template <typename Team>
-DEVICE Race race_span(Team team, const Stream& stream, const Line& line, const Span& span, i64 from, u32 groups) {
+DEVICE Race race_span(Team team, const Stream& stream, const Line& line, Span span, i64 from, u32 groups) {
     Race race = Race::none();
+    settle(span.first), settle(span.head), settle(span.end);
 #if !defined(REPARAM_F64)
     // What a score must reach to matter: a score that some lane of the team has already.
     float threshold = -infinity();
@@ -144,7 +145,7 @@ struct OneHotOut {
     template <typename Team>
     __device__ __forceinline__ void write(Team team, u64 row, const Rows& rows, const Race& race) const {
         u64 start = row * rows.len;
-        write(team, Span(start, rows.len, 0, groups_of(rows)), i64(0) - i64(start % GROUP), race);
+        write(team, Span(start, u32(rows.len)), i64(0) - i64(start % GROUP), race);
     }
     template <typename Team>
     __device__ __forceinline__ void write(Team team, const Span& span, i64 from, const Race& race) const {
@@ -162,10 +163,10 @@ struct OneHotOut {
 template <typename Out, typename Team>
 DEVICE void race_rows(Team team, const Element* x, const View& view, const Out& out, const Rows& rows, const Key& key) {
     u64 row = row_of(team);
-    bool active = row < rows.count;
+    bool active = Team::EXACT || row < rows.count;
     row = active ? row : rows.count - 1;
     u64 start = row * rows.len;
-    Span span(start, rows.len, 0, groups_of(rows));
+    Span span(start, u32(rows.len));
     Line line(x, view, span, row, start);
     Race race = join_team(team, race_span(team, Stream(key), line, span, i64(0) - i64(start % GROUP), groups_of(rows)));
     if (active) out.write(team, row, rows, race);

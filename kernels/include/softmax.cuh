@@ -58,7 +58,7 @@ struct Share {
         if (Scores::NOISY) {
 #pragma unroll
             for (int i = 0; i < K; ++i) {
-                u32 group = team.rank() + i * team.size();
+                u32 group = team.template first<K>() + i * team.step();
                 if (span.any(group)) scores.perturb(span.first + group, z[i]);
             }
         }
@@ -115,10 +115,11 @@ template <typename Scores, Form FORM, int K, typename Team>
 DEVICE void softmax_rows(Team team, const Element* x, const View& view, Element* out, const Rows& rows, const Tau& tau,
                          const Key& key) {
     u64 row = row_of(team);
-    bool active = row < rows.count;
+    bool active = Team::EXACT || row < rows.count;
     row = active ? row : rows.count - 1;
-    u64 start = row * rows.len;
-    Span span(start, rows.len, 0, K * team.size());
+    u32 len = u32(rows.len);
+    u64 start = row * len;
+    Span span(start, len);
     Line line(x, view, span, row, start);
     RowTau row_tau(tau, row);
     Share<K> share;

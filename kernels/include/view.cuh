@@ -53,6 +53,9 @@ struct Span {
         end = rest <= passed ? 0 : rest - passed < room ? u32(rest - passed) : u32(room);
     }
 
+    // A whole row of so few elements that slots are counted in 32 bits.
+    __device__ __forceinline__ Span(u64 start, u32 len) : first(start / GROUP), head(u32(start) % GROUP), end(head + len) {}
+
     __device__ __forceinline__ bool whole(u32 group) const {
         return group * GROUP >= head && group * GROUP + GROUP <= end;
     }
@@ -89,20 +92,21 @@ struct Line {
     }
 };
 
-// A team's share of a span in registers: groups rank, rank + size, and so on; `outside` where there is nothing.
+// A team's share of a span in registers, K groups a thread; `outside` where there is nothing.
 //
 // Of a thread whose groups are all whole, which nearly all are, no group is looked at: it loads them one after the other.
 template <int K, typename Team>
 DEVICE void load_share(const Line& line, const Span& span, Team team, Real outside, Real (&x)[K][GROUP]) {
-    u32 rank = team.rank(), size = team.size();
-    if (line.vector && span.whole(rank, rank + (K - 1) * size)) {
+    u32 first = team.template first<K>();
+    if (line.vector && span.whole(first, first + (K - 1) * team.step())) {
+        const Element* from = line.data + first * GROUP;
 #pragma unroll
-        for (int i = 0; i < K; ++i) load_group(line.data + (rank + i * size) * GROUP, x[i]);
+        for (int i = 0; i < K; ++i) load_group(from + i * team.step() * GROUP, x[i]);
         return;
     }
 #pragma unroll
     for (int i = 0; i < K; ++i) {
-        u32 group = rank + i * size;
+        u32 group = first + i * team.step();
         if (span.any(group)) {
             line.load(span, group, outside, x[i]);
         } else {
@@ -128,19 +132,27 @@ DEVICE void store_line(Element* out, const Span& span, u32 group, const Real (&x
 // Writes a team's share, of which `finish(i, e)` gives the elements, to a contiguous tensor.
 template <int K, typename Team, typename Finish>
 DEVICE void store_share(Element* out, const Span& span, Team team, Finish finish) {
-    u32 rank = team.rank(), size = team.size();
-    bool whole = span.whole(rank, rank + (K - 1) * size);
-    Element* to = out + span.first * GROUP;
+    u32 first = team.template first<K>();
+    if (span.whole(first, first + (K - 1) * team.step())) {
+        Element* to = out + span.first * GROUP + first * GROUP;
+#pragma unroll
+        for (int i = 0; i < K; ++i) {
+            Real y[GROUP];
+#pragma unroll
+            for (int e = 0; e < GROUP; ++e) y[e] = finish(i, e);
+            store_group(to + i * team.step() * GROUP, y);
+        }
+        return;
+    }
 #pragma unroll
     for (int i = 0; i < K; ++i) {
-        Real y[GROUP];
+        u32 group = first + i * team.step();
+        if (span.any(group)) {
+            Real y[GROUP];
 #pragma unroll
-        for (int e = 0; e < GROUP; ++e) y[e] = finish(i, e);
-        u32 group = rank + i * size;
-        if (whole)
-            store_group(to + group * GROUP, y);
-        else if (span.any(group))
+            for (int e = 0; e < GROUP; ++e) y[e] = finish(i, e);
             store_line(out, span, group, y);
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn forward(
     if rows.inner == 1 {
         // A warp a tile.
         let grid = Grid {
-            blocks: (rows.count() * tiles).div_ceil(4),
+            blocks: rows.count() * tiles.div_ceil(4),
             x: 4 * WARP,
             y: 1,
         };

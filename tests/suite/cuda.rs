@@ -57,7 +57,8 @@ fn same(label: &str, f: impl Fn(&Device) -> Result<Tensor>) {
     }
 }
 
-/// Within `tolerance` of the largest magnitude in the row, and one rounding of a half type; not a number where the CPU says so.
+/// Within `tolerance` of the largest magnitude in the row, or without a dim in the tensor, and one rounding of a half type; not a
+/// number where the CPU says so.
 #[track_caller]
 fn close(label: &str, dim: Option<usize>, tolerance: f64, f: impl Fn(&Device) -> Result<Tensor>) {
     let Some((want, got)) = both(f) else { return };
@@ -77,7 +78,10 @@ fn close(label: &str, dim: Option<usize>, tolerance: f64, f: impl Fn(&Device) ->
         }
         None => (want, got),
     };
-    let len = dim.map_or(1, |_| want.dims()[want.rank() - 1]);
+    let len = match dim {
+        Some(_) => want.dims()[want.rank() - 1],
+        None => want.elem_count(),
+    };
     let (want, got) = (data::values(&want), data::values(&got));
     for (row, (want, got)) in want.chunks(len).zip(got.chunks(len)).enumerate() {
         let largest = want

@@ -68,6 +68,7 @@ pub fn values(t: &Tensor) -> Vec<f64> {
         DType::F16 => widen(&flat.to_vec1::<f16>().unwrap()),
         DType::BF16 => widen(&flat.to_vec1::<bf16>().unwrap()),
         DType::U32 => widen(&flat.to_vec1::<u32>().unwrap()),
+        DType::U8 => widen(&flat.to_vec1::<u8>().unwrap()),
         other => panic!("{other:?}"),
     }
 }
@@ -109,6 +110,12 @@ pub fn bits(t: &Tensor) -> Vec<u64> {
             .collect(),
         DType::U32 => flat
             .to_vec1::<u32>()
+            .unwrap()
+            .iter()
+            .map(|x| (*x).into())
+            .collect(),
+        DType::U8 => flat
+            .to_vec1::<u8>()
             .unwrap()
             .iter()
             .map(|x| (*x).into())

@@ -69,10 +69,7 @@ struct Elements {
 
 // A warp's tile. In base 2 from one multiplication: what the rounding of max * log2(e) takes from every argument is given
 // back to the sum.
-DEVICE Tile tile_of(const Real (&x)[SHARE]) {
-    Real max = x[0];
-#pragma unroll
-    for (u32 i = 1; i < SHARE; ++i) max = larger(max, x[i]);
+DEVICE Tile tile_of(const Real (&x)[SHARE], Real max) {
     max = Lanes{WARP}.reduce<Max, 0>(max);
     Real from = pivot_of(max), scale = unit_scale(from), shift = from * scale;
     Real back = fmadd(from, scale, -shift);
@@ -93,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(128)
     u32 number = (blockIdx.x - row * blocks) * warps + threadIdx.x / WARP;
     if (number >= tiles) return;
     u64 first = u64(number) * TILE, len = rows.len;
-    Real z[SHARE];
+    Real z[SHARE], max;
     if (view.vector && len % GROUP == 0 && first + TILE <= len) {
         const Element* from = x + (row * len + first) + lane * GROUP;
         Raw raw[SHARE / GROUP];
@@ -106,15 +103,34 @@ extern "C" __global__ void __launch_bounds__(128)
 #pragma unroll
             for (int e = 0; e < GROUP; ++e) z[i * GROUP + e] = group[e];
         }
+#if defined(HAS_LARGER_PAIRS)
+        // Two at a time, before they are widened.
+        u32 pair = raw[0].words.x;
+#pragma unroll
+        for (u32 i = 0; i < SHARE / GROUP; ++i) {
+            if (i > 0) pair = larger_pair(pair, raw[i].words.x);
+            pair = larger_pair(pair, raw[i].words.y);
+            pair = larger_pair(pair, larger_pair(raw[i].words.z, raw[i].words.w));
+        }
+        Real other;
+        widen_pair(pair, max, other);
+        max = larger(max, other);
+#else
+        max = z[0];
+#pragma unroll
+        for (u32 i = 1; i < SHARE; ++i) max = larger(max, z[i]);
+#endif
     } else {
+        max = -infinity();
         Elements elements(x, view, row);
 #pragma unroll
         for (u32 i = 0; i < SHARE; ++i) {
             u64 k = first + i * WARP + lane;
             z[i] = k < len ? elements.at(k) : -infinity();
+            max = larger(max, z[i]);
         }
     }
-    Tile tile = tile_of(z);
+    Tile tile = tile_of(z, max);
     if (lane == 0) out[u64(row) * tiles + number] = tile;
 }
 

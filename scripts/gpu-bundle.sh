@@ -25,6 +25,7 @@ bundle=$PWD/target/gpu-bundle
 command -v nvcc >/dev/null || die "there is no nvcc: . scripts/cuda-toolkit.sh"
 command -v strip >/dev/null || die "there is no strip: install binutils"
 command -v readelf >/dev/null || die "there is no readelf: install binutils"
+command -v gzip >/dev/null || die "there is no gzip"
 
 # The path of the one binary that a cargo command builds.
 built() {
@@ -43,8 +44,9 @@ part=$bundle.part
 rm -rf "$part"
 mkdir -p "$part"
 # tests/memory.rs stays here: it counts what the ops allocate on the host.
-strip -o "$part/suite" "$suite"
-strip -o "$part/ops" "$ops"
+for binary in suite ops; do
+    strip -o "$part/$binary" "${!binary}"
+done
 cp benches/peers/torch_peers.py "$part"
 cp scripts/gpu-run.sh "$part/run.sh"
 chmod +x "$part/run.sh"
@@ -60,6 +62,9 @@ needed | grep -E '^lib(cu|nv)' >"$part/libraries.txt" || die "the binaries load 
     printf 'compute_cap=%q\n' "${CUDA_COMPUTE_CAP:-}"
     printf 'revision=%q\n' "$(git describe --always --dirty 2>/dev/null || echo unknown)"
 } >"$part/build.txt"
+
+# candle's own kernels are two thirds of each binary, and text.
+gzip "$part/suite" "$part/ops"
 
 kib=$(du -sk "$part" | cut -f1)
 if [ "$kib" -gt $((most_mib * 1024)) ]; then

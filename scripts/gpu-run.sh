@@ -59,6 +59,13 @@ out=$(cd "$out" && pwd)
 : >"$out/summary.txt"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+for binary in suite ops; do
+    if ! gzip -dc "$here/$binary.gz" >"$scratch/$binary"; then
+        echo "error: cannot unpack $here/$binary.gz into $scratch" >&2
+        exit 1
+    fi
+    chmod +x "$scratch/$binary"
+done
 
 # The rules about the source tree, which is not here.
 skipped=(layout_rules)
@@ -78,7 +85,7 @@ wanted() { # stage
 # What does not run here: the tests are counted, by the binary itself where it starts.
 no_device() {
     say "no device${1:+: $1}"
-    if ! "$here/suite" --list --format terse >"$scratch/tests.txt" 2>/dev/null; then
+    if ! "$scratch/suite" --list --format terse >"$scratch/tests.txt" 2>/dev/null; then
         cp "$here/tests.txt" "$scratch/tests.txt"
     fi
     local count
@@ -161,17 +168,18 @@ while IFS= read -r library; do
     fi
 done <"$here/libraries.txt"
 
-if [[ " ${missing[*]} " == *" libcuda.so.1 "* ]]; then
-    no_device "there is no libcuda.so.1, so no driver"
-fi
 export PATH=$PATH:/usr/local/nvidia/bin
 if [ ${#missing[@]} -gt 0 ]; then
-    if ! nvidia-smi -L 2>/dev/null | grep -q . && [ -z "$(compgen -G '/dev/nvidia[0-9]*')" ]; then
-        no_device
+    if [ -z "$(nvidia-smi -L 2>/dev/null)" ] && [ -z "$(compgen -G '/dev/nvidia[0-9]*')" ]; then
+        no_device "neither a GPU nor ${missing[*]}"
     fi
-    say "error: there is a GPU, but not ${missing[*]}. Looked in LD_LIBRARY_PATH, ldconfig's list and:" >&2
-    printf '  %s\n' "${toolkits[@]}" >&2
-    say "Install a CUDA toolkit (13.0), or PyTorch for CUDA 13, or name a folder in LD_LIBRARY_PATH."
+    say "error: there is a GPU, but not ${missing[*]}. Looked in LD_LIBRARY_PATH, in ldconfig's list, and in:"
+    for folder in "${drivers[@]}" "${toolkits[@]}"; do
+        if [ -d "$folder" ]; then
+            say "  $folder"
+        fi
+    done
+    say "Install the driver, or a CUDA toolkit (13.0) or PyTorch for CUDA 13, or name the folders in LD_LIBRARY_PATH."
     exit 1
 fi
 
@@ -186,7 +194,7 @@ export CUDA_CACHE_PATH=${CUDA_CACHE_PATH:-$scratch/kernels}
 RAYON_NUM_THREADS=${RAYON_NUM_THREADS:-$(nproc)}
 export RAYON_NUM_THREADS
 
-if ! "$here/ops" --list >"$scratch/probe.txt" 2>&1; then
+if ! "$scratch/ops" --list >"$scratch/probe.txt" 2>&1; then
     say "error: the device does not start:"
     cat "$scratch/probe.txt"
     exit 1
@@ -215,7 +223,7 @@ if wanted tests; then
         skip+=(--skip "$name::")
     done
     begun=$SECONDS
-    REPARAM_REQUIRE_CUDA=1 timeout -k 10 "$(left)" "$here/suite" "${skip[@]}" 2>&1 | tee "$out/tests.log"
+    REPARAM_REQUIRE_CUDA=1 timeout -k 10 "$(left)" "$scratch/suite" "${skip[@]}" 2>&1 | tee "$out/tests.log"
     code=${PIPESTATUS[0]}
     result=$(sed -n 's/^test result: [a-zA-Z]*\. \([0-9]* passed\); \([0-9]* failed\); \([0-9]*\) ignored.*/\1, \2, \3 skipped/p' "$out/tests.log" | tail -n 1)
     case $code in
@@ -238,7 +246,7 @@ if wanted benches; then
     seconds=$(($(left) - reserve - 15))
     begun=$SECONDS
     CARGO_TARGET_DIR=$out CRITERION_HOME=$scratch/criterion REPARAM_BENCH_SECONDS=$((seconds > 1 ? seconds : 1)) \
-        timeout -k 10 "$(left)" "$here/ops" --bench 2>&1 | tee "$out/benches.log"
+        timeout -k 10 "$(left)" "$scratch/ops" --bench 2>&1 | tee "$out/benches.log"
     code=${PIPESTATUS[0]}
     benches="status $code in $((SECONDS - begun)) s"
     if [ "$code" -ne 0 ]; then

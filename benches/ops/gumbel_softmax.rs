@@ -92,7 +92,7 @@ const BACKWARD_KERNEL: Op = Op {
         moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| {
             let got = (BACKWARD_KERNEL.fused)(x, KEY)?;
-            verify::forward(&got, x, BACKWARD_KERNEL.plain)
+            verify::backward_kernel(&got, x, BACKWARD_KERNEL.plain)
         },
     },
     backward: None,

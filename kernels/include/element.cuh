@@ -40,6 +40,7 @@ constexpr int HELD = sizeof(Real) == 8 ? 4 : 32 / GROUP;
 // Makes a value before a loop, so that the compiler does not make it again at every turn.
 DEVICE void settle(u32& x) { asm volatile("" : "+r"(x)); }
 DEVICE void settle(u64& x) { asm volatile("" : "+l"(x)); }
+DEVICE void settle(const Element*& x) { asm volatile("" : "+l"(x)); }
 
 DEVICE float float_of_bits(u32 bits) { return __uint_as_float(bits); }
 DEVICE u32 bits_of_float(float x) { return __float_as_uint(x); }
@@ -158,6 +159,20 @@ DEVICE void widen_raw(const Raw& raw, Real (&x)[GROUP]) {
     widen_pair(raw.words.w, x[6], x[7]);
 #endif
 }
+
+// The larger elements of pairs; a NaN loses to a number.
+#if (defined(REPARAM_F16) || defined(REPARAM_BF16)) && __CUDA_ARCH__ >= 800
+#define HAS_LARGER_PAIRS
+DEVICE u32 larger_pair(u32 a, u32 b) {
+    u32 c;
+#if defined(REPARAM_F16)
+    asm("max.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+#else
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+#endif
+    return c;
+}
+#endif
 
 DEVICE void load_group(const Element* from, Real (&x)[GROUP]) { widen_raw(load_raw(from), x); }
 

@@ -71,9 +71,9 @@ DEVICE float larger_or_nan(float a, float b) {
 // A team's race over a span of at most `groups` groups, which begins at element `from` of its row. All threads of a warp call
 // it together, with one number of groups, so that they take every step together too.
 template <typename Team>
-DEVICE Race race_span(Team team, const Stream& stream, const Line& line, Span span, i64 from, u32 groups) {
+DEVICE Race race_span(Team team, const Stream& stream, Line line, Span span, i64 from, u32 groups) {
     Race race = Race::none();
-    settle(span.first), settle(span.head), settle(span.end);
+    settle(span.first), settle(span.head), settle(span.end), settle(line.data);
 #if !defined(REPARAM_F64)
     // What a score must reach to matter: a score that some lane of the team has already.
     float threshold = -infinity();
@@ -94,14 +94,16 @@ DEVICE Race race_span(Team team, const Stream& stream, const Line& line, Span sp
 #else
         // Only a warp in which some bound reaches the threshold computes scores: in a long row these are few.
         u32 words[GROUP / 4][4];
-        float bound = -infinity();
+        float bound;
 #pragma unroll
         for (int part = 0; part < GROUP / 4; ++part) {
             stream.block((span.first + group) * (GROUP / 4) + part, 0, words[part]);
 #pragma unroll
-            for (int e = 0; e < 4; ++e)
+            for (int e = 0; e < 4; ++e) {
                 // Added with the rounding of the score, so that it bounds the rounded score too.
-                bound = larger_or_nan(bound, plus(x[4 * part + e], gumbel_bound(words[part][e])));
+                float own = plus(x[4 * part + e], gumbel_bound(words[part][e]));
+                bound = part + e == 0 ? own : larger_or_nan(bound, own);
+            }
         }
         if (__any_sync(ALL, !(bound < threshold))) {
             u32 at = u32(from + i64(group) * GROUP);

@@ -74,9 +74,24 @@ struct Share {
     }
 
     // The sum of exponentials, which replace the scores where `KEEP`.
+    //
+    // One multiply-add makes the argument where the maximum times the scale is a number of few digits. What its rounding adds
+    // to all arguments of the row is a factor of its exponentials and of their sum, and so of no result; a sum that is
+    // returned without them is freed of it.
     template <bool KEEP>
     __device__ __forceinline__ Real exponentials(Real max, Real scale) {
-        Real sum = 0;
+        Real sum = 0, shift = max * scale;
+        if (sizeof(Real) == 4 && shift < Real(1024) && shift > Real(-1024)) {
+#pragma unroll
+            for (int i = 0; i < K; ++i)
+#pragma unroll
+                for (int e = 0; e < GROUP; ++e) {
+                    Real y = exp_scaled(fmadd(z[i][e], scale, -shift));
+                    if (KEEP) z[i][e] = y;
+                    sum += y;
+                }
+            return KEEP ? sum : sum * exp_scaled(-fmadd(max, scale, -shift));
+        }
 #pragma unroll
         for (int i = 0; i < K; ++i)
 #pragma unroll

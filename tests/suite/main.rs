@@ -26,4 +26,6 @@ mod rng;
 mod support;
 mod tempered_softmax;
 mod threads;
+#[cfg(feature = "cuda")]
+mod traffic;
 mod value_stability;

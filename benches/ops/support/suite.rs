@@ -163,8 +163,9 @@ impl Suite {
         let mut group = self.group(&case.case);
         // A card's samples agree to a percent, and there are several hundred cases.
         group.sample_size(10);
-        group.warm_up_time(Duration::from_millis(20));
-        group.measurement_time(Duration::from_millis(100));
+        group.nresamples(1000);
+        group.warm_up_time(Duration::from_millis(10));
+        group.measurement_time(Duration::from_millis(60));
         let mut sides = None;
         let prepare = || {
             let Prepared { duel, sides: both } = prepare()?;

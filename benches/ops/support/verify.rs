@@ -29,10 +29,19 @@ pub type Composed = fn(&[Tensor]) -> candle_core::Result<Tensor>;
 /// The forward result of `got`, against the composed expression of `inputs` in f64.
 pub fn forward(got: &Tensor, inputs: &[Tensor], composed: Composed) -> Result<()> {
     for piece in pieces(&inputs[0])? {
-        let inputs = piece.of_all(inputs)?;
-        let want = composed(&inputs)?;
+        let want = composed(&piece.of_all(inputs)?)?;
         let tolerance = if is_short(got) { FORWARD_16 } else { FORWARD };
         rows_agree("forward", &piece.of(got)?, &want, tolerance, 0.)?;
+    }
+    Ok(())
+}
+
+/// What a backward kernel made of `inputs`, against the composed expression of them in f64.
+#[cfg(feature = "cuda")]
+pub fn backward_kernel(got: &Tensor, inputs: &[Tensor], composed: Composed) -> Result<()> {
+    for piece in pieces(&inputs[0])? {
+        let want = composed(&piece.of_all(inputs)?)?;
+        gradients_agree("gradient", &piece.of(got)?, &want, is_short(got))?;
     }
     Ok(())
 }
@@ -68,15 +77,20 @@ pub fn gradient(
             let (Some(got), Some(want)) = (got, want) else {
                 unreachable!()
             };
-            let (tolerance, floor) = match is_short(got) {
-                true => (GRADIENT_16, max_abs(want)?),
-                false => (GRADIENT, 0.01 * max_abs(want)?),
-            };
             let what = format!("gradient of argument {i}");
-            rows_agree(&what, &piece.of(got)?, want, tolerance, floor)?;
+            gradients_agree(&what, &piece.of(got)?, want, is_short(got))?;
         }
     }
     Ok(())
+}
+
+fn gradients_agree(what: &str, got: &Tensor, want: &Tensor, short: bool) -> Result<()> {
+    let largest = max_abs(want)?;
+    if short {
+        rows_agree(what, got, want, GRADIENT_16, largest)
+    } else {
+        rows_agree(what, got, want, GRADIENT, 0.01 * largest)
+    }
 }
 
 fn is_short(tensor: &Tensor) -> bool {

@@ -133,7 +133,8 @@ impl Inputs<'_> {
         });
         let (plain, plain_enqueue) = match plain {
             Ok((plain, enqueue)) => (Some(plain), Ok(enqueue)),
-            Err(error) => (None, Err(format!("{error:#}"))),
+            // A backtrace may follow.
+            Err(error) => (None, Err(error.to_string().lines().take(1).collect())),
         };
         let card = self.card.clone();
         let clock = Box::new(move |iters, routine: &mut Routine| card.time(iters, routine));

@@ -97,7 +97,7 @@ impl CardReport {
     ) -> Result<()> {
         let conditions = card.conditions()?;
         let line = table_line(case, sides, timing, conditions);
-        println!("{HEAD}\n{line}\n");
+        println!("{line}\n");
         self.lines.push(line);
         let fused = Figure {
             implementation: "candle-reparam",
@@ -185,7 +185,7 @@ impl CardReport {
                  run, which bounds short cases; plain candle draws 16-bit noise in f32 and converts it, since candle's \
                  `rand` has none on CUDA\n"
             );
-            println!("{HEAD}");
+            println!("{}", head());
             for line in &self.lines {
                 println!("{line}");
             }
@@ -201,29 +201,48 @@ impl CardReport {
     }
 }
 
-const HEAD: &str = "op                   direction        dtype shape            fused     host    GB/s  copy  plain candle     ratio";
+/// A line of the table, or its head.
+fn columns(left: [&str; 4], numbers: [&str; 4], plain: [&str; 2]) -> String {
+    let [op, direction, dtype, shape] = left;
+    let [fused, host, rate, copy] = numbers;
+    let [seconds, ratio] = plain;
+    format!(
+        "{op:<20} {direction:<16} {dtype:<5} {shape:>11} {fused:>10} {host:>10} {rate:>7} {copy:>5}  {seconds:>12} {ratio:>8}"
+    )
+}
+
+fn head() -> String {
+    columns(
+        ["op", "direction", "dtype", "shape"],
+        ["fused", "host", "GB/s", "copy"],
+        ["plain candle", "ratio"],
+    )
+}
 
 fn table_line(case: &CardCase, sides: &Sides, timing: &Timing, conditions: &Conditions) -> String {
     let CardCase { case, dtype } = case;
     let rate = case.bytes as f64 / timing.fused.median;
     let plain = match (&timing.against, &sides.plain_enqueue) {
-        (Some(against), _) => format!(
-            "{:>12} {:>8.2}x",
+        (Some(against), _) => [
             duration(against.baseline.median),
-            against.ratio(timing)
-        ),
-        (None, Err(why)) => format!("none: {why}"),
-        (None, Ok(_)) => String::new(),
+            format!("{:.2}x", against.ratio(timing)),
+        ],
+        (None, Err(why)) => [format!("none: {why}"), String::new()],
+        (None, Ok(_)) => Default::default(),
     };
-    format!(
-        "{:<20} {:<16} {:<4} {:>11} {:>11} {:>8} {:>7.1} {:>4.0}%  {plain}",
-        case.op,
-        case.direction.name(),
-        dtype.as_str(),
-        case.shape,
-        duration(timing.fused.median),
-        duration(sides.fused_enqueue),
-        rate * 1e-9,
-        rate / conditions.copy * 100.,
+    columns(
+        [
+            case.op,
+            case.direction.name(),
+            dtype.as_str(),
+            &case.shape.to_string(),
+        ],
+        [
+            &duration(timing.fused.median),
+            &duration(sides.fused_enqueue),
+            &format!("{:.1}", rate * 1e-9),
+            &format!("{:.0}%", rate / conditions.copy * 100.),
+        ],
+        [&plain[0], &plain[1]],
     )
 }

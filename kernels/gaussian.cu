@@ -27,7 +27,7 @@ struct LogVarGradient {
 // A group's elements of a tensor of any layout, seen as rows of one element.
 template <bool VECTOR>
 DEVICE void load_any(const Element* from, const View& view, u64 first, u64 n, Real (&x)[GROUP]) {
-    if (VECTOR && first + GROUP <= n) {
+    if ((VECTOR || view.vector) && first + GROUP <= n) {
         load_group(from + first, x);
         return;
     }

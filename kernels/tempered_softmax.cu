@@ -12,7 +12,7 @@ constexpr u32 BLOCK_THREADS = sizeof(Real) == 8 ? 512 : 1024;
         softmax_rows<Plain, form, 1>(Lanes{lanes}, x, view, out, rows, tau, Key{});                                     \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, 1) KERNEL(name##_block)(LOGITS, Element * out, SHAPE) {   \
-        softmax_rows<Plain, form, HELD>(Block{}, x, view, out, rows, tau, Key{});                                       \
+        softmax_rows<Plain, form, HELD>(BlockOf<BLOCK_THREADS / WARP>{}, x, view, out, rows, tau, Key{});                                       \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(PIECE_THREADS, 1)                                                        \
         KERNEL(name##_join)(LOGITS, const Stats* stats, Element* out, SHAPE, u32 pieces) {                             \

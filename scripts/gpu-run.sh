@@ -174,11 +174,11 @@ if [ ${#missing[@]} -gt 0 ]; then
         no_device "neither a GPU nor ${missing[*]}"
     fi
     say "error: there is a GPU, but not ${missing[*]}. Looked in LD_LIBRARY_PATH, in ldconfig's list, and in:"
-    for folder in "${drivers[@]}" "${toolkits[@]}"; do
+    while IFS= read -r folder; do
         if [ -d "$folder" ]; then
             say "  $folder"
         fi
-    done
+    done < <(printf '%s\n' "${drivers[@]}" "${toolkits[@]}" | awk '!seen[$0]++')
     say "Install the driver, or a CUDA toolkit (13.0) or PyTorch for CUDA 13, or name the folders in LD_LIBRARY_PATH."
     exit 1
 fi

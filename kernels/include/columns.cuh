@@ -69,6 +69,6 @@ struct ColumnRoom {
     __device__ __forceinline__ Real& at(u32 y, int v) { return values[(y * blockDim.x + threadIdx.x) * V + v]; }
 };
 
-// A thread's lines, as many as fit its registers at a time.
+// A thread's lines at a time. The same for both V: how a tensor lies in memory must not change the order of a sum.
 template <int V>
-constexpr int LINES = V == 1 ? 8 : 16 / GROUP;
+constexpr int LINES = 4;

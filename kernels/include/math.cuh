@@ -183,6 +183,14 @@ DEVICE float exp_scaled(float x) {
 }
 DEVICE double exp_scaled(double x) { return exact_exp_scaled(x); }
 
+// 1 / x within a unit in the last place.
+DEVICE float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+DEVICE double reciprocal(double x) { return 1.0 / x; }
+
 // What a difference to the maximum is multiplied by before `exp_scaled`: finite and above 0, so that a difference of 0
 // stays 0 and one of -inf stays -inf at any temperature.
 DEVICE float exp_scale(float tau) {

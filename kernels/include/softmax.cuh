@@ -38,7 +38,7 @@ DEVICE Real pivot(Real max) { return max == -infinity() ? Real(0) : max; }
 // What finishes an element: the inverse of the sum of exponentials, or that sum's logarithm.
 template <Form FORM>
 DEVICE Real norm_of(Real sum) {
-    if (FORM == SOFTMAX) return Real(1) / sum;
+    if (FORM == SOFTMAX) return reciprocal(sum);
     // The logarithm is that of positive numbers.
     return sum > Real(0) && sum < infinity() ? -neg_ln(sum) : not_a_number();
 }
@@ -74,24 +74,9 @@ struct Share {
     }
 
     // The sum of exponentials, which replace the scores where `KEEP`.
-    //
-    // One multiply-add makes the argument where the maximum times the scale is a number of few digits. What its rounding adds
-    // to all arguments of the row is a factor of its exponentials and of their sum, and so of no result; a sum that is
-    // returned without them is freed of it.
     template <bool KEEP>
     __device__ __forceinline__ Real exponentials(Real max, Real scale) {
-        Real sum = 0, shift = max * scale;
-        if (sizeof(Real) == 4 && shift < Real(1024) && shift > Real(-1024)) {
-#pragma unroll
-            for (int i = 0; i < K; ++i)
-#pragma unroll
-                for (int e = 0; e < GROUP; ++e) {
-                    Real y = exp_scaled(fmadd(z[i][e], scale, -shift));
-                    if (KEEP) z[i][e] = y;
-                    sum += y;
-                }
-            return KEEP ? sum : sum * exp_scaled(-fmadd(max, scale, -shift));
-        }
+        Real sum = 0;
 #pragma unroll
         for (int i = 0; i < K; ++i)
 #pragma unroll
@@ -124,7 +109,10 @@ DEVICE void softmax_of_row(Team team, const Scores& scores, const Line& line, co
 // The row of a thread of teams of lanes. Threads past the last row work on the last one, and store nothing.
 DEVICE u64 row_of(Lanes team) { return (u64(blockIdx.x) * blockDim.x + threadIdx.x) / team.lanes; }
 // That of a block: the same in all its threads, which keeps what follows from it in uniform registers.
-DEVICE u64 row_of(Block) { return blockIdx.x; }
+template <u32 WARPS>
+DEVICE u64 row_of(BlockOf<WARPS>) {
+    return blockIdx.x;
+}
 
 template <typename Scores, Form FORM, int K, typename Team>
 DEVICE void softmax_rows(Team team, const Element* x, const View& view, Element* out, const Rows& rows, const Tau& tau,

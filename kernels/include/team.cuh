@@ -72,8 +72,9 @@ struct Lanes {
     }
 };
 
-// All threads of a block: up to 32 warps.
-struct Block {
+// All threads of a block of up to WARPS warps.
+template <u32 WARPS>
+struct BlockOf {
     static constexpr bool EXACT = true;
     __device__ __forceinline__ u32 rank() const { return threadIdx.x; }
     __device__ __forceinline__ u32 size() const { return blockDim.x; }
@@ -107,12 +108,13 @@ struct Block {
         if (lane == 0) warps[threadIdx.x / WARP] = x;
         __syncthreads();
         // Every warp finishes for itself, all in one order.
-        x = lane < blockDim.x / WARP ? warps[lane] : Op::identity();
+        x = lane % WARPS < blockDim.x / WARP ? warps[lane % WARPS] : Op::identity();
 #pragma unroll
-        for (u32 offset = WARP / 2; offset > 0; offset /= 2) x = Op::of(x, exchange(x, offset));
+        for (u32 offset = WARPS / 2; offset > 0; offset /= 2) x = Op::of(x, exchange(x, offset));
         return x;
     }
 };
+using Block = BlockOf<16>;
 
 // A sum with what its roundings lost (Kahan), for chains that may be long.
 struct Compensated {

@@ -131,14 +131,17 @@ pub(crate) fn looped(rows: Rows) -> Path {
 pub(crate) fn columns(rows: Rows, group: usize, vector: bool) -> Path {
     /// Lines that a thread takes at a time.
     const LINES: usize = 4;
-    let vector = vector && rows.inner.is_multiple_of(group);
-    let width = rows.count() / if vector { group } else { 1 };
-    let width = width.next_power_of_two();
+    let whole = rows.inner.is_multiple_of(group);
+    let vector = vector && whole;
+    let width = |whole: bool| (rows.count() / if whole { group } else { 1 }).next_power_of_two();
+    // As if a thread took whole groups wherever the shape allows it: the order of a column's sum must not depend on how
+    // the tensor lies in memory.
     let y = rows
         .len
         .div_ceil(LINES)
         .next_power_of_two()
-        .min(COLUMN_THREADS / width.min(WARP));
+        .min(COLUMN_THREADS / width(whole).min(WARP));
+    let width = width(vector);
     Path::Columns {
         x: width.min(COLUMN_THREADS / y),
         y,
@@ -270,6 +273,9 @@ mod tests {
                 };
                 assert!(x.is_power_of_two() && y.is_power_of_two() && x * y <= COLUMN_THREADS);
                 assert!(!vector || inner % 4 == 0);
+                assert!(
+                    matches!(columns(r, 4, false), Path::Columns { y: other, .. } if other == y)
+                );
                 let columns_a_thread = if vector { 4 } else { 1 };
                 assert!(path.grid(r, 4).blocks * x * columns_a_thread >= r.count());
             }

@@ -13,14 +13,14 @@ use candle_reparam::{
 use crate::support::data::{self, FLOATS};
 use crate::support::devices::cuda;
 
-const ROWS: usize = 64;
+const ROWS: usize = 32;
 /// Fits a block, and is whole groups.
-const LEN: usize = 2048;
+const LEN: usize = 4096;
 /// Is spread over several blocks.
 const LONG: usize = 40_960;
 const CHILD: &str = "REPARAM_TRAFFIC_CHILD";
 
-/// A kernel, without its dtype; tensors of `n` elements that it must move; `n`; and the ratio that it may reach.
+/// A kernel, without its dtype; the tensors of `n` elements that it must move; `n`; and the ratio that it may reach.
 const KERNELS: [(&str, f64, usize, f64); 23] = [
     ("uniform", 1.0, ROWS * LEN, 1.0),
     ("gumbel", 1.0, ROWS * LEN, 1.0),
@@ -46,6 +46,7 @@ const KERNELS: [(&str, f64, usize, f64); 23] = [
     ),
     ("tempered_softmax_columns", 2.0, ROWS * LEN, 1.02),
     ("gumbel_softmax_columns", 2.0, ROWS * LEN, 1.02),
+    // Both operands twice: once for the sum.
     ("softmax_gradient_columns", 3.0, ROWS * LEN, 1.7),
     ("categorical_tiles", 1.0, ROWS * LEN, 1.04),
     // Two kernels, each of which reads the logits.
@@ -140,6 +141,12 @@ fn kernels_move_what_they_must_and_little_more() {
             let must = tensors * (n * dtype.size_in_bytes()) as f64;
             let ratio = bytes / must;
             println!("{name:<44} {bytes:>10} {must:>10} {ratio:>6.3}");
+            // A group of f64 is two accesses, each of which touches its sector.
+            let most = if dtype == DType::F64 {
+                2.0 * most
+            } else {
+                most
+            };
             if ratio > most {
                 wrong.push(format!("{name}: {ratio:.3}, at most {most}"));
             }

@@ -433,7 +433,7 @@ fn a_key_in_device_memory_draws_what_its_value_does() {
         let there = DeviceKey::new(key, &device).unwrap();
         let x = data::random((6, 50), 1, 1.0, DType::F32, &device);
         let pairs = |a: Result<Tensor>, b: Result<Tensor>| {
-            assert_same(&a.unwrap(), &b.unwrap(), || "key".into())
+            assert_same(&a.unwrap(), &b.unwrap(), || "key".into());
         };
         pairs(
             gumbel(9, DType::F32, &device, &there),

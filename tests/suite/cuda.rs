@@ -340,6 +340,33 @@ fn gaussians_are_near_those_of_the_cpu() {
 }
 
 #[test]
+fn gradients_pass_through_views() {
+    // A transposed view reaches the backward kernels as it lies.
+    for dtype in FLOATS {
+        for (rows, columns) in [(7, 5), (33, 64), (1, 300)] {
+            let (m, l) = (
+                logits(&[rows, columns], dtype),
+                logits(&[columns, rows], dtype),
+            );
+            let l = l.t().unwrap().contiguous().unwrap();
+            for which in 0..2 {
+                close("views", Some(1), 2.0 * tolerance(dtype), |d| {
+                    let (m, l) = (
+                        Var::from_tensor(&m.to_device(d)?)?,
+                        Var::from_tensor(&l.to_device(d)?)?,
+                    );
+                    let z = gaussian(&m.t()?, &l.t()?, Key::new(2, 2))?;
+                    let w = data::random(z.shape(), 6, 1.0, dtype, &Device::Cpu).to_device(d)?;
+                    let grads = (z * w)?.sum_all()?.backward()?;
+                    let of = if which == 0 { &m } else { &l };
+                    Ok(grads.get(of.as_tensor()).expect("a gradient").clone())
+                });
+            }
+        }
+    }
+}
+
+#[test]
 fn every_layout_gives_the_bits_of_its_contiguous_copy_on_the_device() {
     let Some(device) = cuda() else { return };
     let key = Key::new(2, 9);

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of `src/` that know no op. Every other folder is a room.
-const FOUNDATIONS: [&str; 3] = ["rng", "rowwise", "simd"];
+const FOUNDATIONS: [&str; 4] = ["launch", "rng", "rowwise", "simd"];
 /// Files of `src/` that stand above the rooms: the crate's root and the doors for tests. Every other file is a foundation.
 const ABOVE: [&str; 2] = ["lib", "bits"];
 /// The first rooms: one that vanishes must not make these tests pass by having nothing to look at.
-const ROOMS: [&str; 6] = [
+const ROOMS: [&str; 7] = [
+    "improper_rows",
     "noise",
     "tempered_softmax",
     "gumbel_softmax",
@@ -369,10 +370,42 @@ fn every_room_has_its_tests_and_its_bench() {
             );
         }
         let module = root().join("src").join(&room);
-        for file in ["mod.rs", "cpu.rs"] {
+        for file in ["mod.rs", "cpu.rs", "cuda.rs"] {
             assert!(module.join(file).is_file(), "src/{room}/{file} is missing");
         }
     }
+}
+
+/// Kernel files that belong to a foundation: the backward passes that two rooms share.
+const SHARED_KERNELS: [&str; 1] = ["softmax_gradient"];
+
+#[test]
+fn every_room_has_its_kernels_and_headers_know_no_op() {
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(root().join("kernels")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "cu") {
+            files.insert(path.file_stem().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    let mut wanted = rooms();
+    wanted.extend(SHARED_KERNELS.map(String::from));
+    assert_eq!(files, wanted);
+    let mut headers = 0;
+    for entry in fs::read_dir(root().join("kernels/include")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        headers += 1;
+        for word in ["__global__", "KERNEL(name)", ".cu\""] {
+            let defines = path.ends_with("element.cuh") && word == "KERNEL(name)";
+            assert!(
+                defines || !text.contains(word),
+                "{}: {word}",
+                path.display()
+            );
+        }
+    }
+    assert!(headers > 5, "the check found only {headers} headers");
 }
 
 #[test]

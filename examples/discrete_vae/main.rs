@@ -36,8 +36,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::Device;
-use candle_nn::ops::sigmoid;
+use candle_core::{Device, Tensor};
 use candle_reparam::Rng;
 use clap::{Parser, ValueEnum};
 
@@ -182,6 +181,11 @@ fn latent(args: &Args) -> Result<Latent> {
             Latent::Gaussian
         }
     })
+}
+
+/// Of plain tensor ops, which every device has; candle_nn's own has CUDA kernels with a feature of that crate alone.
+fn sigmoid(x: &Tensor) -> candle_core::Result<Tensor> {
+    (x.neg()?.exp()? + 1.0)?.recip()
 }
 
 fn open_device(device: DeviceArg) -> Result<Device> {

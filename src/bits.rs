@@ -123,6 +123,29 @@ pub fn softmax_gradient(y: &Tensor, g: &Tensor, tau: f64, dim: usize) -> Result<
     )
 }
 
+/// ReinMax's backward pass alone, on the tensors' device, for a one-hot that need not have been drawn.
+pub fn reinmax_gradient(
+    logits: &Tensor,
+    drawn: &Tensor,
+    g: &Tensor,
+    tau: f64,
+    dim: usize,
+) -> Result<Tensor> {
+    crate::reinmax::gradient(logits, drawn, g, tau, dim)
+}
+
+/// Gumbel-Rao's backward pass alone, on the tensors' device, for a one-hot that need not have been drawn.
+pub fn gumbel_rao_gradient(
+    logits: &Tensor,
+    drawn: &Tensor,
+    g: &Tensor,
+    (tau, samples): (f64, u32),
+    dim: usize,
+    key: Key,
+) -> Result<Tensor> {
+    crate::gumbel_rao::gradient(logits, drawn, g, (tau, samples), dim, key.into())
+}
+
 /// How many of the f32 Gumbel variates of elements `start .. start + n` lie above each threshold.
 pub fn count_gumbel_above(key: Key, start: u64, n: u64, thresholds: &[f32]) -> Vec<u64> {
     const BLOCK: u64 = 1 << 12;

@@ -1,7 +1,8 @@
 //! The glue between candle's custom ops and the typed CPU functions.
 
 use crate::element::Element;
-use crate::rowwise::{Rows, Source, Tau};
+use crate::rng::{Key, Stream};
+use crate::rowwise::{Perturbed, Rows, Source, Tau, argmax, one_hots};
 use crate::temperature::Checked;
 use candle_core::op::BackpropOp;
 use candle_core::{
@@ -103,4 +104,23 @@ pub(crate) fn winners_tensor(
     // Not collected through `flatten`, whose length is not known beforehand: the vector would grow past what it needs.
     let indices = winners.iter().map(|winner| winner.unwrap_or(0)).collect();
     Ok((CpuStorage::U32(indices), shape))
+}
+
+/// The one-hots of the largest logit plus the Gumbel noise of a key: exact draws from the rows' softmax.
+pub(crate) fn drawn_one_hot(
+    name: &str,
+    dim: usize,
+    key: Key,
+    storage: &CpuStorage,
+    layout: &Layout,
+) -> Result<(CpuStorage, Shape)> {
+    by_dtype!(name, dtype(storage), E => {
+        let rows = rows_of(layout, dim);
+        let scores = Perturbed {
+            logits: Source::<E>::new(storage, layout)?,
+            stream: Stream::new(key),
+        };
+        let drawn = one_hots::<E>(&argmax(&scores, rows), rows);
+        Ok((E::storage(drawn), layout.shape().clone()))
+    })
 }

@@ -14,9 +14,11 @@ mod autograd_floor;
 mod categorical;
 mod gaussian;
 mod gumbel_max;
+mod gumbel_rao;
 mod gumbel_softmax;
 mod improper_rows;
 mod noise;
+mod reinmax;
 mod support;
 mod tempered_softmax;
 
@@ -36,6 +38,8 @@ fn main() -> anyhow::Result<()> {
     gumbel_softmax::bench(&mut suite);
     tempered_softmax::bench(&mut suite);
     gumbel_max::bench(&mut suite);
+    reinmax::bench(&mut suite);
+    gumbel_rao::bench(&mut suite);
     categorical::bench(&mut suite);
     gaussian::bench(&mut suite);
     improper_rows::bench(&mut suite);

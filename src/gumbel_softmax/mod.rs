@@ -8,7 +8,7 @@ use crate::backward::{Family, TauTensor, logits_gradient, rows_tau_gradient};
 use crate::check;
 #[cfg(feature = "cuda")]
 use crate::launch::Tau;
-use crate::op::{TauArg, apply};
+use crate::op::{TauArg, apply, drawn_one_hot};
 use crate::rng::KeySource;
 use crate::temperature::Temperature;
 #[cfg(feature = "cuda")]
@@ -138,7 +138,7 @@ impl GumbelSoftmax {
     ) -> Result<(CpuStorage, Shape)> {
         let key = self.key.now()?;
         if self.hard {
-            cpu::one_hot(self.name, self.dim, key, storage, layout)
+            drawn_one_hot(self.name, self.dim, key, storage, layout)
         } else {
             cpu::relaxed(self.name, self.dim, key, storage, layout, tau)
         }

@@ -23,6 +23,9 @@ pub(crate) trait Noise: Copy + Send + Sync + 'static {
 /// The open unit interval: `(w + 1/2) 2^-32`, capped at `1 - 2^-24` (f32) or `1 - 2^-53` (f64).
 #[derive(Clone, Copy)]
 pub(crate) struct Uniform;
+/// Standard exponential: `-ln(1 - v)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Exponential;
 /// Standard Gumbel: `-ln(-ln(1 - v))`.
 #[derive(Clone, Copy)]
 pub(crate) struct Gumbel;
@@ -49,6 +52,18 @@ impl Noise for Uniform {
         let (scale, half) = (S::F64::splat(TWO_M32), S::F64::splat(TWO_M33));
         let v = (word + second.mul_add(scale, half)) * scale;
         v.min(S::F64::splat(1.0 - f64::EPSILON / 2.0))
+    }
+}
+
+impl Noise for Exponential {
+    const REFINES: bool = true;
+    #[inline(always)]
+    fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32 {
+        f32::exponential::<S>(Uniform::f32::<S, REFINED>(word, second))
+    }
+    #[inline(always)]
+    fn f64<S: Simd>(word: S::F64, second: S::F64) -> S::F64 {
+        f64::exponential::<S>(Uniform::f64::<S>(word, second))
     }
 }
 

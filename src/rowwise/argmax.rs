@@ -108,6 +108,20 @@ pub(crate) fn argmax<E: Element>(scores: &Perturbed<E>, rows: Rows) -> Vec<Winne
     races.chunks(rows.tiles_per_row()).map(merge).collect()
 }
 
+/// The one-hots of the rows; NaN in a row without a winner.
+pub(crate) fn one_hots<E: Element>(winners: &[Winner], rows: Rows) -> Vec<E> {
+    let Rows { len, inner, .. } = rows;
+    let mut out = vec![E::default(); rows.elements()];
+    for (row, winner) in winners.iter().enumerate() {
+        let first = row / inner * len * inner + row % inner;
+        match winner {
+            Some(index) => out[first + *index as usize * inner] = E::round(1.0),
+            None => (0..len).for_each(|k| out[first + k * inner] = E::round(f64::NAN)),
+        }
+    }
+    out
+}
+
 fn winner<C: RaceReal>(race: Race<C>) -> Winner {
     // The callers refuse rows whose indices do not fit.
     race.winner().map(|index| index as u32)

@@ -535,7 +535,7 @@ fn row_gradient<S: Simd, C: Real, G: Gradient>(
 
 /// The largest element of a row and the gradient there; the largest gradient where elements tie.
 #[inline(always)]
-fn row_pivot<S: Simd, C: Real>(a: &[C], g: &[C], n: usize) -> (C, C) {
+pub(crate) fn row_pivot<S: Simd, C: Real>(a: &[C], g: &[C], n: usize) -> (C, C) {
     let lanes = C::V::<S>::LANES;
     let lowest = C::V::<S>::splat(C::NEG_INFINITY);
     let (mut top, mut shift) = (lowest, lowest);

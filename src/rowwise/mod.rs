@@ -3,15 +3,17 @@
 
 mod argmax;
 mod gradient;
+mod passes;
 mod scores;
 mod softmax;
 mod source;
 mod temperature;
 
-pub(crate) use argmax::{argmax, has_nan};
+pub(crate) use argmax::{argmax, has_nan, one_hots};
 pub(crate) use gradient::{
-    Gradient, LogSoftmaxGradient, SoftmaxGradient, gradient, gradient_into, tau_gradient,
+    Gradient, LogSoftmaxGradient, SoftmaxGradient, gradient, gradient_into, row_pivot, tau_gradient,
 };
+pub(crate) use passes::{Chunk, Operands, Passes, hot, load_first, passes};
 pub(crate) use scores::{Perturbed, Plain, Scores};
 pub(crate) use softmax::{Form, pivot, pivot_lanes, row_map, row_max, softmax};
 pub(crate) use source::{Source, push};

@@ -14,6 +14,7 @@ mod categorical;
 mod cuda;
 mod gaussian;
 mod gumbel_max;
+mod gumbel_rao;
 mod gumbel_softmax;
 mod improper_rows;
 #[cfg(feature = "cuda")]
@@ -22,6 +23,7 @@ mod layout_rules;
 mod noise;
 mod precision;
 mod properties;
+mod reinmax;
 mod rng;
 mod support;
 mod tempered_softmax;

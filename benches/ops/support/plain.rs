@@ -57,10 +57,19 @@ pub fn gumbel_softmax(logits: &Tensor, tau: f64) -> Result<Tensor> {
 /// The straight-through trick: one-hot forward, the relaxed sample's gradient.
 pub fn gumbel_softmax_st(logits: &Tensor, tau: f64) -> Result<Tensor> {
     let soft = gumbel_softmax(logits, tau)?;
-    let index = soft.argmax_keepdim(D::Minus1)?;
-    let ones = index.ones_like()?.to_dtype(soft.dtype())?;
-    let hard = soft.zeros_like()?.scatter_add(&index, &ones, D::Minus1)?;
-    (hard - soft.detach())? + soft
+    (one_hot(&soft)? - soft.detach())? + soft
+}
+
+/// The one-hot of each row's largest entry.
+fn one_hot(scores: &Tensor) -> Result<Tensor> {
+    let index = scores.argmax_keepdim(D::Minus1)?;
+    let ones = index.ones_like()?.to_dtype(scores.dtype())?;
+    scores.zeros_like()?.scatter_add(&index, &ones, D::Minus1)
+}
+
+/// A one-hot drawn by Gumbel noise, without a gradient.
+pub fn drawn_one_hot(logits: &Tensor, noise: &Tensor) -> Result<Tensor> {
+    one_hot(&(logits.detach() + noise)?)
 }
 
 /// candle's own sampler, an arg-max without a gradient.

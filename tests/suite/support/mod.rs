@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod devices;
+pub mod estimators;
 pub mod gradcheck;
 pub mod layouts;
 pub mod oracle;

@@ -22,10 +22,20 @@ struct Span<'o> {
     n: usize,
     strong: bool,
     quiet: bool,
-    atomic: bool,
 }
 
-impl Span<'_> {
+impl<'o> Span<'o> {
+    fn of(op: &MemOp, addrs: &'o Addresses, m: u32) -> Self {
+        Self {
+            addrs,
+            m,
+            width: op.width,
+            n: op.cells.len(),
+            strong: op.strong,
+            quiet: op.quiet,
+        }
+    }
+
     fn size(&self) -> u32 {
         self.width * self.n as u32
     }
@@ -66,55 +76,56 @@ fn addresses(w: &Warp, a: &Address) -> Addresses {
     }
 }
 
-/// The spaces that generic addresses fall into, with their lanes and window.
-fn classify(space: Space, addrs: &Addresses, m: u32) -> [(Space, u32, u64); 4] {
-    match space {
-        Space::Global | Space::Const => [
-            (Space::Global, m, 0),
-            (Space::Global, 0, 0),
-            (Space::Global, 0, 0),
-            (Space::Global, 0, 0),
-        ],
-        Space::Shared => [
-            (Space::Shared, m, 0),
-            (Space::Global, 0, 0),
-            (Space::Global, 0, 0),
-            (Space::Global, 0, 0),
-        ],
-        Space::Local => [
-            (Space::Local, m, 0),
-            (Space::Global, 0, 0),
-            (Space::Global, 0, 0),
-            (Space::Global, 0, 0),
-        ],
-        Space::Generic | Space::Param => {
-            let within = |base: u64| {
-                let mut mask = 0;
-                for (l, &a) in addrs.iter().enumerate() {
-                    mask |= u32::from(a.wrapping_sub(base) < WINDOW_SIZE) << l;
-                }
-                mask & m
-            };
-            let (shared, local, param) = (
-                within(SHARED_WINDOW),
-                within(LOCAL_WINDOW),
-                within(PARAM_WINDOW),
-            );
-            let rest = m & !(shared | local | param);
-            // What is left of a parameter address has no window: a parameter of a call, in local memory.
-            let other = if space == Space::Param {
-                Space::Local
-            } else {
-                Space::Global
-            };
-            [
-                (other, rest, 0),
-                (Space::Shared, shared, SHARED_WINDOW),
-                (Space::Local, local, LOCAL_WINDOW),
-                (Space::Param, param, PARAM_WINDOW),
-            ]
+/// Calls `f` for each space that a warp's addresses fall into, with the addresses there and the lanes.
+fn by_space(
+    w: &Warp,
+    space: Space,
+    address: &Address,
+    m: u32,
+    mut f: impl FnMut(Space, &Addresses, u32) -> Result<(), LaneFault>,
+) -> Result<(), LaneFault> {
+    let addrs = addresses(w, address);
+    let rest = match space {
+        Space::Global | Space::Const => return f(Space::Global, &addrs, m),
+        Space::Shared | Space::Local => return f(space, &addrs, m),
+        // What is left of a parameter address has no window: a parameter of a call, in local memory.
+        Space::Param => Space::Local,
+        Space::Generic => Space::Global,
+    };
+    let mut left = m;
+    for (space, window) in [
+        (Space::Shared, SHARED_WINDOW),
+        (Space::Local, LOCAL_WINDOW),
+        (Space::Param, PARAM_WINDOW),
+    ] {
+        let mut inside = 0;
+        for (l, &a) in addrs.iter().enumerate() {
+            inside |= u32::from(a.wrapping_sub(window) < WINDOW_SIZE) << l;
+        }
+        inside &= m;
+        left &= !inside;
+        if inside != 0 {
+            f(space, &addrs.map(|a| a.wrapping_sub(window)), inside)?;
         }
     }
+    if left != 0 {
+        f(rest, &addrs, left)?;
+    }
+    Ok(())
+}
+
+/// An access of `size` bytes at offset `a` of `have` bytes of some memory: in bounds, and aligned to its size.
+fn inside(a: u64, size: u32, have: u64, memory: &str, lane: usize) -> Result<(), LaneFault> {
+    if a > have || u64::from(size) > have - a {
+        let message =
+            format!("access of {size} bytes at offset {a:#x} of {have} bytes of {memory}");
+        let fault = Fault::new(FaultKind::OutOfBounds, message).at_address(a);
+        return Err((fault, lane as u32));
+    }
+    if !a.is_multiple_of(u64::from(size)) {
+        return Err(misaligned(a, size, lane));
+    }
+    Ok(())
 }
 
 fn misaligned(addr: u64, size: u32, lane: usize) -> LaneFault {
@@ -214,6 +225,30 @@ fn global_pieces<'a>(
     Ok(())
 }
 
+/// Notes an access to global memory. A fault if another warp of the block touched it since the last barrier, but for two that
+/// write the same value: they do not race over what it is.
+fn note(
+    env: &mut Env<'_>,
+    w: &Warp,
+    lane: usize,
+    addr: u64,
+    len: usize,
+    touch: Touch,
+    same: impl FnOnce() -> bool,
+) -> Result<(), LaneFault> {
+    let origin = Origin {
+        pc: w.pc,
+        thread: w.thread(lane as u32),
+    };
+    match env.footprint.touch(addr, len as u32, touch, origin) {
+        Some(race) if !(race.wrote && same()) => {
+            let writes = matches!(touch, Touch::Write | Touch::Atomic);
+            Err((env.warp_race(&race, writes), lane as u32))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn global_load(
     env: &mut Env<'_>,
     w: &Warp,
@@ -235,12 +270,7 @@ fn global_load(
                     (lane + (missing - offset) / size) as u32,
                 ));
             }
-            let origin = Origin {
-                pc: w.pc,
-                thread: w.thread(lane as u32),
-            };
-            env.footprint
-                .touch(a.base + offset as u64, len as u32, touch, origin);
+            note(env, w, lane, a.base + offset as u64, len, touch, || false)?;
         }
         for l in 0..lanes {
             for (e, value) in values.iter_mut().enumerate().take(s.n) {
@@ -278,20 +308,22 @@ fn global_store(
                 .at_address(a.base + offset as u64);
             return Err((fault.in_allocation(a.info()), lane as u32));
         }
-        if env.checks {
-            let origin = Origin {
-                pc: w.pc,
-                thread: w.thread(lane as u32),
-            };
-            env.footprint
-                .touch(a.base + offset as u64, len as u32, touch, origin);
-        }
         // Of lanes that write one address the last one wins; a device leaves open which.
         let lane = if uniform {
             31 - s.m.leading_zeros() as usize
         } else {
             lane
         };
+        if env.checks {
+            let same = || {
+                (0..lanes * s.n).all(|i| {
+                    let (l, e) = (i / s.n, i % s.n);
+                    let at = offset + l * size + e * s.width as usize;
+                    a.load(at, s.width) == low(values[e][lane + l], s.width)
+                })
+            };
+            note(env, w, lane, a.base + offset as u64, len, touch, same)?;
+        }
         for l in 0..lanes {
             for (e, value) in values.iter().enumerate().take(s.n) {
                 a.store(
@@ -311,24 +343,12 @@ fn global_store(
 
 // ---- shared memory ----
 
-fn shared_bounds(env: &Env<'_>, s: &Span<'_>) -> Result<[u32; LANES], LaneFault> {
-    let size = s.size();
+fn shared_offsets(env: &Env<'_>, s: &Span<'_>) -> Result<[u32; LANES], LaneFault> {
     let have = env.shared.data.len() as u64;
     let mut offsets = [0; LANES];
     for l in s.lanes() {
-        let a = s.addrs[l];
-        if a > have || u64::from(size) > have - a {
-            let message =
-                format!("access of {size} bytes at offset {a:#x} of {have} bytes of shared memory");
-            return Err((
-                Fault::new(FaultKind::OutOfBounds, message).at_address(a),
-                l as u32,
-            ));
-        }
-        if !a.is_multiple_of(u64::from(size)) {
-            return Err(misaligned(a, size, l));
-        }
-        offsets[l] = a as u32;
+        inside(s.addrs[l], s.size(), have, "shared memory", l)?;
+        offsets[l] = s.addrs[l] as u32;
     }
     Ok(offsets)
 }
@@ -368,7 +388,7 @@ fn access(w: &Warp, s: &Span<'_>, lane: usize, offset: u32) -> Access {
         thread: w.thread(lane as u32) as u16,
         warp_epoch: w.epoch,
         pc: w.pc,
-        strong: s.strong || s.atomic,
+        strong: s.strong,
     }
 }
 
@@ -388,7 +408,7 @@ fn shared_load(
     s: &Span<'_>,
     values: &mut Values,
 ) -> Result<(), LaneFault> {
-    let offsets = shared_bounds(env, s)?;
+    let offsets = shared_offsets(env, s)?;
     if env.checks {
         for l in s.lanes() {
             if let Some(f) = env.shared.read(&access(w, s, l, offsets[l])) {
@@ -415,7 +435,7 @@ fn shared_store(
     s: &Span<'_>,
     values: &Values,
 ) -> Result<(), LaneFault> {
-    let offsets = shared_bounds(env, s)?;
+    let offsets = shared_offsets(env, s)?;
     for l in s.lanes() {
         let at = offsets[l] as usize;
         if env.checks {
@@ -451,21 +471,9 @@ fn low(value: u64, width: u32) -> u64 {
 // ---- local and parameter memory ----
 
 fn local_at(env: &Env<'_>, w: &Warp, s: &Span<'_>, l: usize) -> Result<usize, LaneFault> {
-    let have = env.job.f.code.local as u64;
-    let a = s.addrs[l];
-    let size = s.size();
-    if a > have || u64::from(size) > have - a {
-        let message =
-            format!("access of {size} bytes at offset {a:#x} of {have} bytes of local memory");
-        return Err((
-            Fault::new(FaultKind::OutOfBounds, message).at_address(a),
-            l as u32,
-        ));
-    }
-    if !a.is_multiple_of(u64::from(size)) {
-        return Err(misaligned(a, size, l));
-    }
-    Ok(w.thread(l as u32) as usize * have as usize + a as usize)
+    let have = env.job.f.code.local;
+    inside(s.addrs[l], s.size(), have as u64, "local memory", l)?;
+    Ok(w.thread(l as u32) as usize * have + s.addrs[l] as usize)
 }
 
 fn local_load(
@@ -512,15 +520,8 @@ fn local_store(
 
 fn param_value(env: &Env<'_>, at: u64, width: u32, lane: usize) -> Result<u64, LaneFault> {
     let params = &env.job.launch.params;
-    let have = env.job.f.param_bytes().min(params.len()) as u64;
-    if at > have || u64::from(width) > have - at {
-        let message =
-            format!("access of {width} bytes at offset {at} of {have} bytes of parameters");
-        return Err((
-            Fault::new(FaultKind::OutOfBounds, message).at_address(at),
-            lane as u32,
-        ));
-    }
+    let have = env.job.f.param_bytes().min(params.len());
+    inside(at, width, have as u64, "parameters", lane)?;
     Ok(get(params, at as usize, width))
 }
 
@@ -592,14 +593,25 @@ pub(super) fn load_param(
     Ok(())
 }
 
+/// The function for a number of elements. Scalars are by far the most frequent, and a buffer for eight elements costs time
+/// to clear.
+macro_rules! by_count {
+    ($f:ident($env:expr, $w:expr, $op:expr, $m:expr)) => {
+        match $op.cells.len() {
+            1 => $f::<1>($env, $w, $op, $m),
+            2 => $f::<2>($env, $w, $op, $m),
+            4 => $f::<4>($env, $w, $op, $m),
+            _ => $f::<8>($env, $w, $op, $m),
+        }
+    };
+}
+
 pub(super) fn load(env: &mut Env<'_>, w: &mut Warp, op: &MemOp, m: u32) -> Result<(), LaneFault> {
-    // Scalars are by far the most frequent, and a buffer for eight elements costs time to clear.
-    match op.cells.len() {
-        1 => load_n::<1>(env, w, op, m),
-        2 => load_n::<2>(env, w, op, m),
-        4 => load_n::<4>(env, w, op, m),
-        _ => load_n::<8>(env, w, op, m),
-    }
+    by_count!(load_n(env, w, op, m))
+}
+
+pub(super) fn store(env: &mut Env<'_>, w: &mut Warp, op: &MemOp, m: u32) -> Result<(), LaneFault> {
+    by_count!(store_n(env, w, op, m))
 }
 
 fn load_n<const N: usize>(
@@ -608,36 +620,17 @@ fn load_n<const N: usize>(
     op: &MemOp,
     m: u32,
 ) -> Result<(), LaneFault> {
-    let mut addrs = addresses(w, &op.address);
     let mut values = [[0; LANES]; N];
-    for (space, m, window) in classify(op.space, &addrs.clone(), m) {
-        if m == 0 {
-            continue;
-        }
-        if window != 0 {
-            addrs = addresses(w, &op.address).map(|a| a.wrapping_sub(window));
-        }
-        let s = Span {
-            addrs: &addrs,
-            m,
-            width: op.width,
-            n: op.cells.len(),
-            strong: op.strong,
-            quiet: op.quiet,
-            atomic: false,
-        };
+    by_space(w, op.space, &op.address, m, |space, addrs, m| {
+        let s = Span::of(op, addrs, m);
         match space {
             Space::Shared => shared_load(env, w, &s, &mut values)?,
             Space::Local => local_load(env, w, &s, &mut values)?,
             Space::Param => {
                 for l in s.lanes() {
                     for (e, value) in values.iter_mut().enumerate().take(s.n) {
-                        value[l] = param_value(
-                            env,
-                            s.addrs[l] + e as u64 * u64::from(s.width),
-                            s.width,
-                            l,
-                        )?;
+                        let at = s.addrs[l] + e as u64 * u64::from(s.width);
+                        value[l] = param_value(env, at, s.width, l)?;
                     }
                 }
             }
@@ -648,21 +641,12 @@ fn load_n<const N: usize>(
                 }
             }
         }
-    }
+        Ok(())
+    })?;
     for (cell, values) in op.cells.iter().zip(&values) {
         fill(w, cell, op.width, values, m);
     }
     Ok(())
-}
-
-pub(super) fn store(env: &mut Env<'_>, w: &mut Warp, op: &MemOp, m: u32) -> Result<(), LaneFault> {
-    // Scalars are by far the most frequent, and a buffer for eight elements costs time to clear.
-    match op.cells.len() {
-        1 => store_n::<1>(env, w, op, m),
-        2 => store_n::<2>(env, w, op, m),
-        4 => store_n::<4>(env, w, op, m),
-        _ => store_n::<8>(env, w, op, m),
-    }
 }
 
 fn store_n<const N: usize>(
@@ -671,47 +655,36 @@ fn store_n<const N: usize>(
     op: &MemOp,
     m: u32,
 ) -> Result<(), LaneFault> {
-    let mut addrs = addresses(w, &op.address);
     let mut values = [[0; LANES]; N];
     for (cell, value) in op.cells.iter().zip(&mut values) {
-        *value = match cell.file {
-            File::R32 => w.regs.r32[cell.index as usize].map(u64::from),
-            _ => w.regs.r64[cell.index as usize],
-        };
+        *value = operand(w, cell.file, cell.index);
     }
-    for (space, m, window) in classify(op.space, &addrs.clone(), m) {
-        if m == 0 {
-            continue;
-        }
-        if window != 0 {
-            addrs = addresses(w, &op.address).map(|a| a.wrapping_sub(window));
-        }
-        let s = Span {
-            addrs: &addrs,
-            m,
-            width: op.width,
-            n: op.cells.len(),
-            strong: op.strong,
-            quiet: op.quiet,
-            atomic: false,
-        };
+    by_space(w, op.space, &op.address, m, |space, addrs, m| {
+        let s = Span::of(op, addrs, m);
         match space {
-            Space::Shared => shared_store(env, w, &s, &values)?,
-            Space::Local => local_store(env, w, &s, &values)?,
+            Space::Shared => shared_store(env, w, &s, &values),
+            Space::Local => local_store(env, w, &s, &values),
             Space::Param => {
                 let fault = Fault::new(FaultKind::ReadOnly, "write to the kernel's parameters");
-                return Err((fault.at_address(addrs[s.first()]), s.first() as u32));
+                Err((fault.at_address(addrs[s.first()]), s.first() as u32))
             }
             _ => {
                 if op.strong {
                     env.fenced |= op.release;
                     env.release().map_err(|e| (e, s.first() as u32))?;
                 }
-                global_store(env, w, &s, &values)?;
+                global_store(env, w, &s, &values)
             }
         }
+    })
+}
+
+/// A register over the lanes, as bits.
+fn operand(w: &Warp, file: File, index: u32) -> [u64; LANES] {
+    match file {
+        File::R64 => w.regs.r64[index as usize],
+        _ => w.regs.r32[index as usize].map(u64::from),
     }
-    Ok(())
 }
 
 fn flush(x: u64) -> u64 {
@@ -724,28 +697,16 @@ pub(super) fn atomic(
     op: &AtomOp,
     m: u32,
 ) -> Result<(), LaneFault> {
-    let mut addrs = addresses(w, &op.address);
-    let operand = |i: u32| match op.file {
-        File::R64 => w.regs.r64[i as usize],
-        _ => w.regs.r32[i as usize].map(u64::from),
-    };
-    let (b, c) = (operand(op.b), operand(op.c));
+    let (b, c) = (operand(w, op.file, op.b), operand(w, op.file, op.c));
     let mut old = [0; LANES];
-    for (space, m, window) in classify(op.space, &addrs.clone(), m) {
-        if m == 0 {
-            continue;
-        }
-        if window != 0 {
-            addrs = addresses(w, &op.address).map(|a| a.wrapping_sub(window));
-        }
+    by_space(w, op.space, &op.address, m, |space, addrs, m| {
         let s = Span {
-            addrs: &addrs,
+            addrs,
             m,
             width: op.width,
             n: 1,
             strong: true,
             quiet: false,
-            atomic: true,
         };
         match space {
             Space::Shared => shared_atomic(env, w, &s, op, &b, &c, &mut old)?,
@@ -763,7 +724,8 @@ pub(super) fn atomic(
                 return Err((fault.at_address(addrs[s.first()]), s.first() as u32));
             }
         }
-    }
+        Ok(())
+    })?;
     if let Some(d) = op.dst {
         let cell = Cell {
             index: d,
@@ -784,7 +746,7 @@ fn shared_atomic(
     c: &[u64; LANES],
     old: &mut [u64; LANES],
 ) -> Result<(), LaneFault> {
-    let offsets = shared_bounds(env, s)?;
+    let offsets = shared_offsets(env, s)?;
     for l in s.lanes() {
         if env.checks {
             let a = access(w, s, l, offsets[l]);
@@ -830,11 +792,7 @@ fn global_atomic(
             if let Some(missing) = a.unwritten(offset, size as usize) {
                 return Err((unwritten(a, missing), l as u32));
             }
-            let origin = Origin {
-                pc: w.pc,
-                thread: w.thread(l as u32),
-            };
-            env.footprint.touch(addr, size, Touch::Atomic, origin);
+            note(env, w, l, addr, size as usize, Touch::Atomic, || false)?;
         }
         old[l] = if op.flushes {
             a.update(offset, size, |x| flush((op.f)(flush(x), flush(b[l]), c[l])))

@@ -3,6 +3,8 @@
 pub mod data;
 pub mod devices;
 pub mod gradcheck;
+#[cfg(feature = "cuda")]
+pub mod launches;
 pub mod layouts;
 pub mod oracle;
 pub mod philox;

@@ -139,7 +139,7 @@ const OPS: [Op; 11] = [
 const IMPROPER_ROWS: Kernels = ("improper_rows", &[("improper_rows", SHORT)]);
 
 /// The kernels that a PTX text defines.
-fn entries(ptx: &str) -> BTreeSet<&str> {
+pub fn entries(ptx: &str) -> BTreeSet<&str> {
     ptx.split(".entry ")
         .skip(1)
         .filter_map(|rest| rest.split('(').next())

@@ -21,6 +21,8 @@ mod improper_rows;
 mod kernels;
 mod layout_rules;
 mod noise;
+#[cfg(feature = "cuda")]
+mod paths;
 mod precision;
 mod properties;
 mod reinmax;

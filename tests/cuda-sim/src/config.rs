@@ -44,11 +44,7 @@ impl Config {
                 .ok()
                 .filter(|text| !text.is_empty())
         };
-        let flag = |name: &str, default: bool| {
-            text(name).map_or(default, |value| {
-                !matches!(value.as_str(), "0" | "false" | "no" | "off")
-            })
-        };
+        let flag = |name: &str, default: bool| setting(name, text(name), default, on_or_off);
         Self {
             capability: setting("CC", text("CC"), (9, 0), capability),
             multiprocessors: setting("SMS", text("SMS"), None, |value| positive(value).map(Some)),
@@ -110,6 +106,14 @@ fn capability(text: &str) -> Option<(u32, u32)> {
     (number >= 10).then_some((number / 10, number % 10))
 }
 
+fn on_or_off(text: &str) -> Option<bool> {
+    match text {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
 fn bytes(text: &str) -> Option<usize> {
     let (digits, shift) = match text.as_bytes().last()? {
         b'K' | b'k' => (&text[..text.len() - 1], 10),
@@ -140,6 +144,15 @@ mod tests {
         assert_eq!(visible(2, Some("0,2,1")), 1);
         assert_eq!(visible(2, Some("")), 0);
         assert_eq!(visible(2, Some("-1")), 0);
+    }
+
+    #[test]
+    fn switches() {
+        assert_eq!(
+            ["1", "on", "0", "no"].map(on_or_off),
+            [Some(true), Some(true), Some(false), Some(false)]
+        );
+        assert_eq!(on_or_off("2"), None);
     }
 
     #[test]

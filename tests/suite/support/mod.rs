@@ -4,6 +4,8 @@ pub mod data;
 pub mod devices;
 pub mod estimators;
 pub mod gradcheck;
+#[cfg(feature = "cuda")]
+pub mod launches;
 pub mod layouts;
 pub mod oracle;
 pub mod philox;

@@ -83,16 +83,13 @@ fn exp2(x: f64) -> f64 {
     p * f64::from_bits(low.wrapping_add(1023) << 52)
 }
 
-/// `ex2.approx.f32`: relative error at most 2^-22, and 2^0 exact.
+/// `ex2.approx.f32`: relative error at most 2^-22. Powers of two are exact, as on devices, whose table of the fractions
+/// begins with 1: kernels scale by them, and `2^0` is what a softmax has at its largest element.
 #[inline(always)]
 pub(crate) fn ex2(x: f32, noise: u64) -> f32 {
     let y = exp2(f64::from(x));
-    let y = if x == 0.0 {
-        1.0
-    } else {
-        relative(noise, Func::Ex2, u64::from(x.to_bits()), y, P22 * 0.75)
-    };
-    canon(y as f32)
+    let moved = relative(noise, Func::Ex2, u64::from(x.to_bits()), y, P22 * 0.75);
+    canon(if x == x.round_ties_even() { y } else { moved } as f32)
 }
 
 /// log2 of a positive normal f64, to about 1e-12.

@@ -444,6 +444,10 @@ fn approximations_of_special_values() {
         let inf = f32::INFINITY;
         assert_eq!(approx::ex2(0.0, noise), 1.0);
         assert_eq!(approx::ex2(-0.0, noise), 1.0);
+        for n in -149..128 {
+            let power = f64::from(n).exp2() as f32;
+            assert_eq!(approx::ex2(n as f32, noise), power, "2^{n}");
+        }
         assert_eq!(approx::ex2(inf, noise), inf);
         assert_eq!(approx::ex2(-inf, noise).to_bits(), 0);
         assert_eq!(approx::ex2(128.5, noise), inf);

@@ -14,6 +14,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
 
+use crate::within::{Clash, Epochs, Marks};
+
 const PAGE_BITS: u32 = 12;
 const PAGE: usize = 1 << PAGE_BITS;
 const WORDS: usize = PAGE / 64;
@@ -62,14 +64,39 @@ struct LocalPage {
     bits: [Bits; 4],
     /// Per line, the last access of each kind.
     origin: [[Origin; LINES]; 4],
+    marks: Marks,
 }
 
 impl LocalPage {
-    fn new(page: u64) -> Self {
+    fn new(page: u64, granules: usize) -> Self {
         Self {
             page,
+            marks: Marks::new(granules),
             bits: [[0; WORDS]; 4],
             origin: [[Origin::default(); LINES]; 4],
+        }
+    }
+}
+
+impl LocalPage {
+    /// A clash of granules as a race, with the other access if it is the last one on its line.
+    fn race(&self, c: Clash, grain: u32) -> WarpRace {
+        let offset = c.granule << grain;
+        let kinds: &[Touch] = if c.wrote {
+            &[Touch::Write]
+        } else {
+            &[Touch::Read, Touch::Atomic, Touch::StrongRead]
+        };
+        let origins = kinds
+            .iter()
+            .map(|&k| self.origin[k as usize][offset / LINE]);
+        WarpRace {
+            addr: (self.page << PAGE_BITS) + offset as u64,
+            warp: c.warp,
+            wrote: c.wrote,
+            origin: origins
+                .into_iter()
+                .find(|o| c.warp == Some(o.thread / 32) && o.pc != 0),
         }
     }
 }
@@ -87,11 +114,28 @@ pub(crate) struct Footprint {
     kinds: [bool; 4],
     /// When this segment began: the time of the last atomic operation before it.
     pub acquired: u64,
+    /// log2 of the granule of races between the block's warps; none where there is but one.
+    grain: Option<u32>,
+    epochs: Epochs,
 }
 
-impl Default for Footprint {
-    fn default() -> Self {
+/// Two warps of a block that touched one byte with no barrier between.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WarpRace {
+    pub addr: u64,
+    /// The other warp, if it is one alone, and whether it wrote.
+    pub warp: Option<u32>,
+    pub wrote: bool,
+    /// Where that was, if it is known.
+    pub origin: Option<Origin>,
+}
+
+impl Footprint {
+    /// Of a block of more warps than one, the smallest width that global memory is accessed with.
+    pub fn new(granule: Option<u32>) -> Self {
         Self {
+            grain: granule.map(u32::trailing_zeros),
+            epochs: Epochs::default(),
             pages: Vec::new(),
             used: 0,
             index: PageMap::default(),
@@ -100,9 +144,16 @@ impl Default for Footprint {
             acquired: 0,
         }
     }
-}
 
-impl Footprint {
+    /// The block's warps met at a barrier, or one of them passed a fence.
+    pub fn order(&mut self) {
+        if !self.epochs.advance() {
+            for p in &mut self.pages {
+                p.marks.clear();
+            }
+        }
+    }
+
     #[inline]
     fn page(&mut self, page: u64) -> &mut LocalPage {
         let slot = page as usize % CACHE;
@@ -112,7 +163,8 @@ impl Footprint {
                 None => {
                     let at = self.used;
                     if at == self.pages.len() {
-                        self.pages.push(LocalPage::new(page));
+                        let granules = self.grain.map_or(0, |grain| PAGE >> grain);
+                        self.pages.push(LocalPage::new(page, granules));
                     } else {
                         self.pages[at].page = page;
                         self.pages[at].bits = [[0; WORDS]; 4];
@@ -127,15 +179,23 @@ impl Footprint {
         &mut self.pages[self.cache[slot].1 as usize]
     }
 
-    /// Notes an access to `len` bytes at `addr`.
+    /// Notes an access to `len` bytes at `addr`; the first race with another warp of the block.
     #[inline]
-    pub fn touch(&mut self, addr: u64, len: u32, touch: Touch, origin: Origin) {
+    pub fn touch(&mut self, addr: u64, len: u32, touch: Touch, origin: Origin) -> Option<WarpRace> {
         self.kinds[touch as usize] = true;
+        let (grain, mark) = (self.grain, self.epochs.mark(origin.thread / 32));
+        let mut race = None;
         let mut at = addr;
         let end = addr + u64::from(len);
         while at < end {
             let p = self.page(at >> PAGE_BITS);
             let stop = end.min((at | (PAGE as u64 - 1)) + 1);
+            if let Some(grain) = grain {
+                let first = at as usize % PAGE;
+                let range = first >> grain..(first + (stop - at) as usize).div_ceil(1 << grain);
+                let clash = p.marks.touch(range, touch == Touch::Write, mark);
+                race = race.or_else(|| clash.map(|c| p.race(c, grain)));
+            }
             while at < stop {
                 let offset = at as usize % PAGE;
                 let shift = offset % 64;
@@ -145,9 +205,11 @@ impl Footprint {
                 at += n as u64;
             }
         }
+        race
     }
 
     fn clear(&mut self) {
+        self.order();
         self.used = 0;
         self.index.clear();
         self.cache = [(u64::MAX, 0); CACHE];

@@ -236,6 +236,8 @@ pub(crate) struct Code {
     pub local: usize,
     /// The narrowest access to shared memory.
     pub granule: u32,
+    /// The smallest width, in bytes, that the kernel accesses global memory with.
+    pub global_granule: u32,
     /// Whether any fence orders accesses between blocks.
     pub device_fence: bool,
 }

@@ -60,6 +60,7 @@ mod shared;
 #[cfg(test)]
 mod shared_tests;
 mod types;
+mod within;
 
 pub use counters::Counters;
 pub use exec::{Launch, Limits, Options, launch};

@@ -212,6 +212,39 @@ fn races_between_blocks() {
             d.fault("block_read_bug", 2, 32, 0, &[arg(y)]).kind,
             FaultKind::GlobalRace
         );
+        let y = d.upload(&[1i32; 96]);
+        d.ok("block_read_twin", 2, 32, 0, &[arg(y)]);
+    });
+}
+
+#[test]
+fn races_between_the_warps_of_a_block() {
+    each_seed(|d| {
+        let y = d.upload(&[0i32; 128]);
+        let e = d.fault("global_exchange_bug", 1, 64, 0, &[arg(y)]);
+        assert_eq!(e.kind, FaultKind::GlobalRace);
+        assert!(
+            e.message.contains("warp ") && e.message.contains("at line"),
+            "{e}"
+        );
+        assert!(
+            e.line.is_some() && e.thread.is_some() && e.address.is_some(),
+            "{e}"
+        );
+        d.ok("global_exchange_twin", 1, 64, 0, &[arg(y)]);
+        let e = d.fault("global_reuse_bug", 1, 64, 0, &[arg(y)]);
+        assert_eq!(e.kind, FaultKind::GlobalRace);
+        d.ok("global_reuse_twin", 1, 64, 0, &[arg(y)]);
+        let e = d.fault("global_same_place_bug", 1, 64, 0, &[arg(y)]);
+        assert_eq!(e.kind, FaultKind::GlobalRace);
+        for twin in ["global_same_place_twin", "global_bytes_twin"] {
+            d.ok(twin, 1, 64, 0, &[arg(y)]);
+        }
+        let y = d.upload(&[0i32; 3]);
+        d.ok("global_flag_twin", 1, 64, 0, &[arg(y)]);
+        assert_eq!(d.download::<i32>(y, 3), [7, 1, 7]);
+        // One warp is in lockstep.
+        d.ok("global_same_place_bug", 1, 32, 0, &[arg(y)]);
     });
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Lcg, Out, check, eval, try_eval};
+use common::{Lcg, Out, check, eval, one, three, try_eval, two};
 use ptx_sim::Options;
 
 const NAN: u64 = 0x7fff_ffff;
@@ -24,18 +24,6 @@ fn f(x: f32) -> u64 {
 
 fn d(x: f64) -> u64 {
     x.to_bits()
-}
-
-fn one(table: &[(u64, u64)]) -> Vec<([u64; 3], u64)> {
-    table.iter().map(|&(a, d)| ([a, 0, 0], d)).collect()
-}
-
-fn two(table: &[(u64, u64, u64)]) -> Vec<([u64; 3], u64)> {
-    table.iter().map(|&(a, b, d)| ([a, b, 0], d)).collect()
-}
-
-fn three(table: &[(u64, u64, u64, u64)]) -> Vec<([u64; 3], u64)> {
-    table.iter().map(|&(a, b, c, d)| ([a, b, c], d)).collect()
 }
 
 #[test]

@@ -2,22 +2,9 @@
 
 mod common;
 
-use common::{Lcg, Out, check, eval};
+use common::{Lcg, Out, check, eval, one, three, two};
 
 const A: u64 = 0xffff_ffff;
-
-/// Rows of one and two operands.
-fn one(table: &[(u64, u64)]) -> Vec<([u64; 3], u64)> {
-    table.iter().map(|&(a, d)| ([a, 0, 0], d)).collect()
-}
-
-fn two(table: &[(u64, u64, u64)]) -> Vec<([u64; 3], u64)> {
-    table.iter().map(|&(a, b, d)| ([a, b, 0], d)).collect()
-}
-
-fn three(table: &[(u64, u64, u64, u64)]) -> Vec<([u64; 3], u64)> {
-    table.iter().map(|&(a, b, c, d)| ([a, b, c], d)).collect()
-}
 
 #[test]
 fn add_sub_wrap_and_saturate() {

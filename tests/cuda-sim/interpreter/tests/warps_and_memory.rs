@@ -724,6 +724,7 @@ fn the_unknown_is_named_with_its_line() {
         ("add.u64 %rd2, %rd3, %r4;", "%r4"),
         ("add.f32 %f1, %f2, 3;", "integer"),
         ("min.xorsign.abs.f32 %f1, %f2, %f3;", ".xorsign"),
+        ("add.noftz.f32 %f1, %f2, %f3;", ".noftz"),
     ];
     for (body, name) in cases {
         let e = decode(&format!("mov.u32 %r5, 1;\n{body}")).expect_err(body);

@@ -15,8 +15,6 @@ impl<'m> Builder<'m> {
         let carries_out = m.flag("cc");
         let (z, s) = (m.flag("ftz"), m.flag("sat"));
         let relu = m.flag("relu");
-        // Plain operations must not contract into fma: nothing does that here.
-        let _ = m.flag("noftz") && (base == "add");
         let ty = m.ty()?;
         let three = matches!(base, "mad" | "fma" | "mad24" | "madc");
         let reject = |m: &Mods<'m>| m.unknown("is unknown");

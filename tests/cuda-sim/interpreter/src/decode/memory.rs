@@ -78,6 +78,9 @@ impl<'m> Builder<'m> {
         if matches!(space, Space::Shared | Space::Generic) {
             self.granule = self.granule.min(bytes);
         }
+        if matches!(space, Space::Global | Space::Const | Space::Generic) {
+            self.global_granule = self.global_granule.min(bytes);
+        }
     }
 
     fn load(&mut self, m: &mut Mods<'m>, i: &RawInst<'m>) -> Res<()> {

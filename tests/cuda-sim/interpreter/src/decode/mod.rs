@@ -126,6 +126,7 @@ pub(crate) struct Builder<'m> {
     /// Module-scope shared variables that the kernel uses.
     shared: HashMap<&'m str, u32>,
     granule: u32,
+    global_granule: u32,
     guard: u32,
     negate: u32,
     line: u32,
@@ -151,6 +152,7 @@ pub(crate) fn decode(module: &Module, f: &FunctionText) -> Res<Code> {
         dynamic64: None,
         shared: HashMap::new(),
         granule: 16,
+        global_granule: 16,
         guard: P_TRUE,
         negate: 0,
         line: f.line,
@@ -398,6 +400,7 @@ impl<'m> Builder<'m> {
         code.n64 = self.n64 as usize;
         code.np = self.np as usize;
         code.granule = self.granule.min(8);
+        code.global_granule = self.global_granule.min(8);
         allocate::allocate(&mut code);
         Ok(code)
     }

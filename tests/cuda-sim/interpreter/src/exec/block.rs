@@ -6,7 +6,7 @@ use super::warp::{Stop, Warp, run};
 use super::{Job, Rng};
 use crate::counters::{CLASSES, Counters};
 use crate::fault::{Fault, FaultKind};
-use crate::footprint::{Footprint, NEVER, Origin, Race, Touch};
+use crate::footprint::{Footprint, NEVER, Origin, Race, Touch, WarpRace};
 use crate::ir::{BarKind, Op, R_SINK};
 use crate::regs::{LANES, Regs};
 use crate::shared::Shared;
@@ -53,7 +53,27 @@ impl Env<'_> {
     pub fn acquire(&mut self) {
         if self.checks && self.job.f.code.device_fence {
             self.footprint.acquired = self.job.clock.fetch_add(1, Ordering::SeqCst);
+            self.footprint.order();
         }
+    }
+
+    /// The fault of a race between two warps of the block.
+    pub fn warp_race(&self, race: &WarpRace, writes: bool) -> Fault {
+        let job = self.job;
+        let who = match race.warp {
+            Some(warp) => format!("warp {warp}"),
+            None => "several warps".to_owned(),
+        };
+        let place = race.origin.map_or_else(String::new, |o| {
+            let line = job.f.code.insts.get(o.pc as usize).map_or(0, |i| i.line);
+            format!(" at line {line} ({})", job.f.text.line(line))
+        });
+        let message = format!(
+            "this thread {} a byte of global memory that {who} of the block {}{place}, with no barrier between",
+            if writes { "writes" } else { "reads" },
+            if race.wrote { "wrote" } else { "read" },
+        );
+        Fault::new(FaultKind::GlobalRace, message).at_address(race.addr)
     }
 
     fn global_race(&self, race: &Race) -> Fault {
@@ -174,7 +194,7 @@ impl<'a> Worker<'a> {
                 shared: Shared::default(),
                 local: Vec::new(),
                 local_written: Vec::new(),
-                footprint: Footprint::default(),
+                footprint: Footprint::new((job.threads > 32).then_some(code.global_granule)),
                 counters: Counters::default(),
                 classes: [0; CLASSES],
                 steps: 0,
@@ -385,6 +405,7 @@ impl<'a> Worker<'a> {
         self.env.counters.barriers += 1;
         // A barrier of part of the block orders less than this says: races are missed then, none are made up.
         self.env.shared.barrier();
+        self.env.footprint.order();
         for w in 0..self.warps.len() {
             let State::Waiting { id: at, pc } = self.states[w] else {
                 continue;

@@ -286,7 +286,10 @@ fn step_loop(env: &mut Env<'_>, w: &mut Warp, left: &mut u32) -> Result<Stop, La
             Op::Redux { op, d, a, members } => sync::redux(env, w, *op, [*d, *a, *members], m)?,
             Op::Elect { d, p, members } => sync::elect(env, w, [*d, *p, *members], m)?,
             Op::ActiveMask { d } => w.set32(*d, m, |_| m),
-            Op::Fence { device } => env.fenced |= device,
+            Op::Fence { device } => {
+                env.fenced |= device;
+                env.footprint.order();
+            }
             Op::Nop => {}
             Op::Exit => {
                 if !w.leave(m) {

@@ -237,3 +237,16 @@ pub fn check(out: Out, body: &str, table: &[([u64; 3], u64)]) {
         );
     }
 }
+
+/// Rows of [`check`] for instructions of one, two and three operands.
+pub fn one(table: &[(u64, u64)]) -> Vec<([u64; 3], u64)> {
+    table.iter().map(|&(a, d)| ([a, 0, 0], d)).collect()
+}
+
+pub fn two(table: &[(u64, u64, u64)]) -> Vec<([u64; 3], u64)> {
+    table.iter().map(|&(a, b, d)| ([a, b, 0], d)).collect()
+}
+
+pub fn three(table: &[(u64, u64, u64, u64)]) -> Vec<([u64; 3], u64)> {
+    table.iter().map(|&(a, b, c, d)| ([a, b, c], d)).collect()
+}

@@ -69,6 +69,7 @@ pub mod bits;
 mod categorical;
 mod check;
 mod element;
+mod elementwise;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;

@@ -29,6 +29,11 @@ struct Parameters {
 template <>
 struct Parameters<0> {};
 
+// `slope`, but where `x` is NaN, that.
+DEVICE Real number_or(Real x, Real slope) { return x == x ? slope : x; }
+// `slope g`, and 0 where the slope is 0, whatever the gradient is.
+DEVICE Real times_slope(Real slope, Real g) { return slope == Real(0) ? Real(0) : times(slope, g); }
+
 // A group's elements of a tensor of any layout, seen as rows of one element.
 template <bool VECTOR>
 DEVICE void load_any(const Element* from, const View& view, u64 first, u64 n, Real (&x)[GROUP]) {

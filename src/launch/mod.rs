@@ -3,12 +3,14 @@
 //! This is the only host code of the CUDA side with `unsafe`: rooms give it argument lists.
 
 mod elementwise;
+mod extreme;
 mod plan;
 mod race;
 mod rows;
 mod view;
 
 pub(crate) use elementwise::elementwise;
+pub(crate) use extreme::extreme;
 pub(crate) use plan::{Grid, Path, WARP, columns, looped, over_groups};
 pub(crate) use race::{Winner, race};
 pub(crate) use rows::{Forward, Operand, gradient, held_path, softmax, tau_gradient};

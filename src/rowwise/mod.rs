@@ -2,6 +2,7 @@
 //! engines that the ops share.
 
 mod argmax;
+mod extreme;
 mod gradient;
 mod scores;
 mod softmax;
@@ -9,6 +10,7 @@ mod source;
 mod temperature;
 
 pub(crate) use argmax::{argmax, has_nan};
+pub(crate) use extreme::{Largest, extreme};
 pub(crate) use gradient::{
     Gradient, LogSoftmaxGradient, SoftmaxGradient, gradient, gradient_into, tau_gradient,
 };

@@ -12,6 +12,7 @@
 mod bad_input;
 mod categorical;
 mod cuda;
+mod extreme;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;
@@ -23,6 +24,8 @@ mod noise;
 mod precision;
 mod properties;
 mod rng;
+mod straight_through;
+mod subgradient;
 mod support;
 mod tempered_softmax;
 mod threads;

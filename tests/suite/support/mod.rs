@@ -4,6 +4,7 @@ pub mod data;
 pub mod devices;
 pub mod gradcheck;
 pub mod layouts;
+pub mod neighbours;
 pub mod oracle;
 pub mod philox;
 pub mod relaxed;

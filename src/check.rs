@@ -152,3 +152,48 @@ pub(crate) fn size(op: &str, what: &str, dims: &[usize], dtype: DType) -> Result
         _ => bail!("{op}: {what} has shape {dims:?}, more elements than can be addressed"),
     }
 }
+
+/// A finite number.
+pub(crate) fn finite(op: &str, what: &str, x: f64) -> Result<()> {
+    if x.is_finite() {
+        Ok(())
+    } else {
+        bail!("{op}: {what} is {x}, expected a finite number")
+    }
+}
+
+/// An interval; its ends may be infinite.
+pub(crate) fn interval(op: &str, low: f64, high: f64) -> Result<()> {
+    if low <= high && low < f64::INFINITY && high > f64::NEG_INFINITY {
+        Ok(())
+    } else {
+        bail!("{op}: low is {low} and high is {high}, expected numbers with low <= high")
+    }
+}
+
+/// Two tensors of one dtype and device, as views of the shape that they broadcast to.
+pub(crate) fn broadcast(
+    op: &'static str,
+    (a_name, a): (&str, &Tensor),
+    (b_name, b): (&str, &Tensor),
+) -> Result<[Tensor; 2]> {
+    tensor(op, a_name, a)?;
+    tensor(op, b_name, b)?;
+    placed_alike(op, (a_name, a), (b_name, b))?;
+    let Ok(shape) = a.shape().broadcast_shape_binary_op(b.shape(), op) else {
+        bail!(
+            "{op}: {a_name} has shape {:?}, {b_name} has {:?}; expected shapes that broadcast to one",
+            a.dims(),
+            b.dims()
+        )
+    };
+    size(op, "the result", shape.dims(), a.dtype())?;
+    let view = |x: &Tensor| {
+        if x.shape() == &shape {
+            Ok(x.clone())
+        } else {
+            x.broadcast_as(&shape)
+        }
+    };
+    Ok([view(a)?, view(b)?])
+}

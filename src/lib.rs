@@ -10,6 +10,8 @@
 //! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
 //! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
 //! | rows with nothing to draw | [`improper_rows`] | none |
+//! | functions with kinks | [`subgradient`]: `relu`, `abs`, `clamp`, `max` and more | the subgradient of your choice at each kink |
+//! | rounding, thresholds, arg-maxima | [`straight_through`]: `round`, `sign`, `quantize`, `one_hot` and more | straight-through |
 //! | noise | [`uniform`], [`gumbel`], [`normal`] | none |
 //!
 //! ```
@@ -69,6 +71,7 @@ pub mod bits;
 mod categorical;
 mod check;
 mod element;
+mod elementwise;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_rao;
@@ -81,9 +84,12 @@ mod noise;
 mod op;
 mod output;
 mod reinmax;
+mod piecewise;
 mod rng;
 mod rowwise;
 mod simd;
+pub mod straight_through;
+pub mod subgradient;
 mod temperature;
 mod tempered_softmax;
 
@@ -115,3 +121,8 @@ pub fn simd_level() -> &'static str {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide's page on kinks and steps.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/subgradients_and_straight_through.md")]
+struct GuideSubgradientsAndStraightThrough;

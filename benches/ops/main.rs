@@ -19,6 +19,8 @@ mod gumbel_softmax;
 mod improper_rows;
 mod noise;
 mod reinmax;
+mod straight_through;
+mod subgradient;
 mod support;
 mod tempered_softmax;
 
@@ -44,6 +46,8 @@ fn main() -> anyhow::Result<()> {
     gaussian::bench(&mut suite);
     improper_rows::bench(&mut suite);
     noise::bench(&mut suite);
+    subgradient::bench(&mut suite);
+    straight_through::bench(&mut suite);
     autograd_floor::bench(&mut suite);
     suite.finish()
 }

@@ -207,6 +207,30 @@ DEVICE Race join_pieces(Team team, const Race* races, u32 pieces) {
 
 // ------------------------------------------------------------------------------------------------------------ columns
 
+// What the threads of a column know of it, joined: known to all of them.
+template <int V>
+DEVICE void join_columns(Race (&race)[V]) {
+    if (blockDim.y == 1) return;
+    __shared__ ColumnRoom<V> bests;
+    __shared__ u32 indices[COLUMN_THREADS * V];
+    auto place = [](u32 y, int v) { return (y * blockDim.x + threadIdx.x) * V + v; };
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+        // A NaN in place of the best score says that one took part.
+        bests.at(threadIdx.y, v) = race[v].nan ? not_a_number() : race[v].best;
+        indices[place(threadIdx.y, v)] = race[v].index;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+        race[v] = Race::none();
+        for (u32 y = 0; y < blockDim.y; ++y) {
+            Real best = bests.at(y, v);
+            race[v].join(Race{best, indices[place(y, v)], best != best});
+        }
+    }
+}
+
 template <typename Out, int V>
 DEVICE void race_columns(const Element* x, const View& view, const Out& out, const Rows& rows, const Key& key) {
     Columns<V> columns(rows);
@@ -230,26 +254,7 @@ DEVICE void race_columns(const Element* x, const View& view, const Out& out, con
 #pragma unroll
         for (int v = 0; v < V; ++v) race[v].take(z[v], u32(k));
     }
-    if (blockDim.y > 1) {
-        __shared__ ColumnRoom<V> bests;
-        __shared__ u32 indices[COLUMN_THREADS * V];
-        auto place = [](u32 y, int v) { return (y * blockDim.x + threadIdx.x) * V + v; };
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-            // A NaN in place of the best score says that one took part.
-            bests.at(threadIdx.y, v) = race[v].nan ? not_a_number() : race[v].best;
-            indices[place(threadIdx.y, v)] = race[v].index;
-        }
-        __syncthreads();
-#pragma unroll
-        for (int v = 0; v < V; ++v) {
-            race[v] = Race::none();
-            for (u32 y = 0; y < blockDim.y; ++y) {
-                Real best = bests.at(y, v);
-                race[v].join(Race{best, indices[place(y, v)], best != best});
-            }
-        }
-    }
+    join_columns(race);
     if (columns.active) out.write(columns, race);
 }
 

@@ -2,6 +2,7 @@
 //! engines that the ops share.
 
 mod argmax;
+mod extreme;
 mod gradient;
 mod passes;
 mod scores;
@@ -10,6 +11,7 @@ mod source;
 mod temperature;
 
 pub(crate) use argmax::{argmax, has_nan, one_hots};
+pub(crate) use extreme::{Largest, extreme};
 pub(crate) use gradient::{
     Gradient, LogSoftmaxGradient, SoftmaxGradient, gradient, gradient_into, row_pivot, tau_gradient,
 };

@@ -339,6 +339,64 @@ fn gaussians_are_near_those_of_the_cpu() {
     }
 }
 
+/// The gradient to `x` of a weighed sum of what `f` makes of it.
+fn weighed(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let x = Var::from_tensor(x)?;
+    let y = f(x.as_tensor())?;
+    let w = data::random(y.shape(), 5, 1.0, y.dtype(), &Device::Cpu).to_device(y.device())?;
+    let grads = (y * w)?.sum_all()?.backward()?;
+    Ok(grads.get(x.as_tensor()).expect("a gradient").clone())
+}
+
+#[test]
+fn kinks_and_steps_have_the_bits_of_the_cpu() {
+    use candle_reparam::straight_through::{Surrogate, one_hot, quantize, round};
+    use candle_reparam::subgradient::{hard_sigmoid, hinge, leaky_relu, max, maximum, min};
+    type Op = fn(&Tensor) -> Result<Tensor>;
+    let window = |x: &Tensor| {
+        quantize(
+            x,
+            -0.7,
+            1.3,
+            11,
+            Surrogate::Clipped {
+                low: -0.7,
+                high: 1.3,
+            },
+        )
+    };
+    let elementwise: [(&str, Op); 6] = [
+        ("hard_sigmoid", |x| hard_sigmoid(x, 0.1)),
+        ("leaky_relu", |x| leaky_relu(x, 0.3, None)),
+        ("hinge", |x| hinge(x, &x.flip(&[0])?, 0.3, 0.5)),
+        ("maximum", |x| maximum(x, &x.flip(&[0])?, 0.3)),
+        ("quantize", window),
+        ("round", |x| round(x, Surrogate::Identity)),
+    ];
+    for dtype in FLOATS {
+        for (shape, dim) in ROWS {
+            // coarse, so that there are ties, and not so coarse that there are few values
+            let x = ((logits(shape, dtype) * 8.0).unwrap().round().unwrap() * 0.0625).unwrap();
+            for (name, op) in elementwise {
+                let label = format!("{name} {shape:?}");
+                same(&label, |d| op(&x.to_device(d)?));
+                same(&format!("gradient of {label}"), |d| {
+                    weighed(&x.to_device(d)?, op)
+                });
+            }
+            let label = format!("{shape:?} {dim}");
+            same(&format!("max {label}"), |d| max(&x.to_device(d)?, dim));
+            same(&format!("min {label}"), |d| min(&x.to_device(d)?, dim));
+            same(&format!("one_hot {label}"), |d| {
+                one_hot(&x.to_device(d)?, dim)
+            });
+            same(&format!("gradient of max {label}"), |d| {
+                weighed(&x.to_device(d)?, |x| max(x, dim))
+            });
+        }
+    }
+}
+
 #[test]
 fn gradients_pass_through_views() {
     // A transposed view reaches the backward kernels as it lies.

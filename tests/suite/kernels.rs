@@ -17,6 +17,10 @@ const HELD: &[&str] = &[
     "_columns_one",
 ];
 const SHORT: &[&str] = &["_lanes", "_block"];
+/// Paths of ops that go over a row in a loop.
+const LOOPED: &[&str] = &["_lanes", "_block", "_columns", "_columns_one"];
+/// Elementwise ops: of contiguous operands, and of any.
+const ANY: &[&str] = &["", "_strided"];
 
 /// An op, and for each direction its module and the kernels of all paths, as `(beginning, suffixes)`.
 struct Op {
@@ -36,7 +40,9 @@ const SOFTMAX_GRADIENT: Kernels = (
     &[("softmax_gradient", HELD), ("softmax_gradient_tau", SHORT)],
 );
 
-const OPS: [Op; 11] = [
+const PIECEWISE_SLOPE: Kernels = ("piecewise", &[("piecewise_slope", ANY)]);
+
+const OPS: [Op; 22] = [
     Op {
         name: "uniform",
         forward: ("noise", &[("uniform", &[""])]),
@@ -134,6 +140,63 @@ const OPS: [Op; 11] = [
                 ("gaussian_kl_log_var_gradient", &["", "_strided"]),
             ],
         )],
+    },
+    Op {
+        // And every other function of one element in `subgradient`.
+        name: "relu",
+        forward: ("piecewise", &[("piecewise_linear", ANY)]),
+        backward: &[PIECEWISE_SLOPE],
+    },
+    Op {
+        name: "hinge",
+        forward: ("subgradient", &[("subgradient_hinge", ANY)]),
+        backward: &[("subgradient", &[("subgradient_hinge_slope", ANY)])],
+    },
+    Op {
+        name: "maximum",
+        forward: ("subgradient", &[("subgradient_larger", ANY)]),
+        backward: &[("subgradient", &[("subgradient_larger_slope", ANY)])],
+    },
+    Op {
+        name: "max",
+        forward: ("subgradient", &[("subgradient_extreme", LOOPED)]),
+        backward: &[("subgradient", &[("subgradient_shares", LOOPED)])],
+    },
+    Op {
+        name: "round",
+        forward: ("straight_through", &[("straight_through_round", ANY)]),
+        backward: &[PIECEWISE_SLOPE],
+    },
+    Op {
+        name: "floor",
+        forward: ("straight_through", &[("straight_through_floor", ANY)]),
+        backward: &[PIECEWISE_SLOPE],
+    },
+    Op {
+        name: "ceil",
+        forward: ("straight_through", &[("straight_through_ceil", ANY)]),
+        backward: &[PIECEWISE_SLOPE],
+    },
+    Op {
+        name: "sign",
+        forward: ("straight_through", &[("straight_through_sign", ANY)]),
+        backward: &[PIECEWISE_SLOPE],
+    },
+    Op {
+        name: "binarize",
+        forward: ("straight_through", &[("straight_through_binarize", ANY)]),
+        backward: &[PIECEWISE_SLOPE],
+    },
+    Op {
+        name: "quantize",
+        forward: ("straight_through", &[("straight_through_quantize", ANY)]),
+        backward: &[PIECEWISE_SLOPE],
+    },
+    Op {
+        name: "one_hot",
+        // Its gradient is the one that arrives.
+        forward: ("straight_through", &[("straight_through_one_hot", LOOPED)]),
+        backward: &[],
     },
 ];
 const IMPROPER_ROWS: Kernels = ("improper_rows", &[("improper_rows", SHORT)]);

@@ -380,8 +380,8 @@ fn every_room_has_its_tests_and_its_bench() {
     }
 }
 
-/// Kernel files that belong to a foundation: the backward passes that two rooms share.
-const SHARED_KERNELS: [&str; 1] = ["softmax_gradient"];
+/// Kernel files that belong to a foundation: what two rooms share.
+const SHARED_KERNELS: [&str; 2] = ["piecewise", "softmax_gradient"];
 
 #[test]
 fn every_room_has_its_kernels_and_headers_know_no_op() {
@@ -401,7 +401,9 @@ fn every_room_has_its_kernels_and_headers_know_no_op() {
         let text = fs::read_to_string(&path).unwrap();
         headers += 1;
         for word in ["__global__", "KERNEL(name)", ".cu\""] {
-            let defines = path.ends_with("element.cuh") && word == "KERNEL(name)";
+            // The macros that name a kernel, and that make kernels of a formula.
+            let defines = path.ends_with("element.cuh") && word == "KERNEL(name)"
+                || path.ends_with("elementwise.cuh") && word != ".cu\"";
             assert!(
                 defines || !text.contains(word),
                 "{}: {word}",

@@ -12,6 +12,7 @@
 mod bad_input;
 mod categorical;
 mod cuda;
+mod extreme;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_rao;
@@ -27,6 +28,8 @@ mod precision;
 mod properties;
 mod reinmax;
 mod rng;
+mod straight_through;
+mod subgradient;
 mod support;
 mod tempered_softmax;
 mod threads;

@@ -7,6 +7,7 @@ pub mod gradcheck;
 #[cfg(feature = "cuda")]
 pub mod launches;
 pub mod layouts;
+pub mod neighbours;
 pub mod oracle;
 pub mod philox;
 pub mod relaxed;

@@ -1,92 +1,40 @@
 // gaussian and gaussian_kl: the reparameterization trick and the divergence from the standard normal distribution.
 #include "columns.cuh"
+#include "elementwise.cuh"
 #include "softmax.cuh"
 
-// Functions of two elements and the noise at their place.
+// Formulas, as src/gaussian/cpu.rs has them.
 struct Sample {
-    static constexpr bool NOISY = true;
+    typedef Normal Noise;
+    typedef Parameters<0> Numbers;
     // mean + exp(log_var / 2) eps
-    DEVICE Real at(Real mean, Real log_var, Real eps) { return fmadd(exp_of(log_var * Real(0.5)), eps, mean); }
+    DEVICE Real at(const Real (&x)[2], Real eps, const Numbers&) { return fmadd(exp_of(x[1] * Real(0.5)), eps, x[0]); }
 };
 struct SampleGradient {
-    static constexpr bool NOISY = true;
-    // g exp(log_var / 2) eps / 2
-    DEVICE Real at(Real log_var, Real g, Real eps) { return (exp_of(log_var * Real(0.5)) * eps) * (g * Real(0.5)); }
+    typedef Normal Noise;
+    typedef Parameters<0> Numbers;
+    // g exp(log_var / 2) eps / 2, of log_var and g
+    DEVICE Real at(const Real (&x)[2], Real eps, const Numbers&) {
+        return (exp_of(x[0] * Real(0.5)) * eps) * (x[1] * Real(0.5));
+    }
 };
 struct MeanGradient {
-    static constexpr bool NOISY = false;
+    typedef Silent Noise;
+    typedef Parameters<0> Numbers;
     // g mean
-    DEVICE Real at(Real mean, Real g, Real) { return mean * g; }
+    DEVICE Real at(const Real (&x)[2], Real, const Numbers&) { return x[0] * x[1]; }
 };
 struct LogVarGradient {
-    static constexpr bool NOISY = false;
+    typedef Silent Noise;
+    typedef Parameters<0> Numbers;
     // g expm1(log_var) / 2
-    DEVICE Real at(Real log_var, Real g, Real) { return expm1_of(log_var) * Real(0.5) * g; }
+    DEVICE Real at(const Real (&x)[2], Real, const Numbers&) { return expm1_of(x[0]) * Real(0.5) * x[1]; }
 };
 
-// A group's elements of a tensor of any layout, seen as rows of one element.
-template <bool VECTOR>
-DEVICE void load_any(const Element* from, const View& view, u64 first, u64 n, Real (&x)[GROUP]) {
-    if ((VECTOR || view.vector) && first + GROUP <= n) {
-        load_group(from + first, x);
-        return;
-    }
-    u64 at = 0, left = GROUP, step = 1;
-    if (VECTOR) {
-        at = first;
-    } else if (view.dims) {
-        // Elements up to the end of the innermost dim are one step apart.
-        u64 size = view.size[view.dims - 1];
-        at = row_base(view, first);
-        left = size - (size >> 32 || first >> 32 ? first % size : u32(first) % u32(size));
-        step = view.step[view.dims - 1];
-    }
-#pragma unroll
-    for (int e = 0; e < GROUP; ++e)
-        if (first + e < n) x[e] = widen(from[e < left ? at + e * step : row_base(view, first + e)]);
-        else x[e] = 0;
-}
-
-template <typename Formula, bool VECTOR>
-DEVICE void elementwise(const Element* a, const View& a_view, const Element* b, const View& b_view, Element* out, u64 n,
-                        const Key& key) {
-    Stream stream(key);
-    u64 step = u64(gridDim.x) * blockDim.x;
-#pragma unroll 1
-    for (u64 group = u64(blockIdx.x) * blockDim.x + threadIdx.x; group * GROUP < n; group += step) {
-        u64 first = group * GROUP;
-        Real x[GROUP], y[GROUP], eps[GROUP];
-        load_any<VECTOR>(a, a_view, first, n, x);
-        load_any<VECTOR>(b, b_view, first, n, y);
-        if (Formula::NOISY) draw_group<Normal>(stream, group, eps);
-#pragma unroll
-        for (int e = 0; e < GROUP; ++e) x[e] = Formula::at(x[e], y[e], Formula::NOISY ? eps[e] : Real(0));
-        if (first + GROUP <= n) {
-            store_group(out + first, x);
-        } else {
-#pragma unroll
-            for (int e = 0; e < GROUP; ++e)
-                if (first + e < n) out[first + e] = narrow(x[e]);
-        }
-    }
-}
-
-#define OPERANDS const Element *a, const __grid_constant__ View a_view, const Element *b, const __grid_constant__ View b_view
-
-#define ELEMENTWISE(name, Formula)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(256)                                                                   \
-        KERNEL(name)(OPERANDS, Element * out, u64 n, const __grid_constant__ Key key) {                                 \
-        elementwise<Formula, true>(a, a_view, b, b_view, out, n, key);                                                  \
-    }                                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(256, 1)                                                                \
-        KERNEL(name##_strided)(OPERANDS, Element * out, u64 n, const __grid_constant__ Key key) {                       \
-        elementwise<Formula, false>(a, a_view, b, b_view, out, n, key);                                                 \
-    }
-
-ELEMENTWISE(gaussian_sample, Sample)
-ELEMENTWISE(gaussian_sample_gradient, SampleGradient)
-ELEMENTWISE(gaussian_kl_mean_gradient, MeanGradient)
-ELEMENTWISE(gaussian_kl_log_var_gradient, LogVarGradient)
+ELEMENTWISE_2(gaussian_sample, Sample)
+ELEMENTWISE_2(gaussian_sample_gradient, SampleGradient)
+ELEMENTWISE_2(gaussian_kl_mean_gradient, MeanGradient)
+ELEMENTWISE_2(gaussian_kl_log_var_gradient, LogVarGradient)
 
 // ---------------------------------------------------------------------------------------------------------- divergence
 
@@ -148,6 +96,8 @@ DEVICE void divergence_columns(const Element* a, const View& a_view, const Eleme
         out[columns.row + v] = narrow(total * Real(0.5));
     }
 }
+
+#define OPERANDS const Element *a, const __grid_constant__ View a_view, const Element *b, const __grid_constant__ View b_view
 
 extern "C" {
 

@@ -8,6 +8,9 @@
 //! | a relaxed sample of a class | [`gumbel_softmax`] | to logits and temperature |
 //! | a one-hot sample of a class | [`gumbel_softmax_st`] | straight-through, that of the relaxed sample |
 //! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
+//! | a relaxed 0 or 1 | [`binary_concrete`] | to logits and temperature |
+//! | a sampled 0 or 1 | [`binary_concrete_st`] | straight-through, that of the relaxed sample |
+//! | a gate that can be shut, and how often it is open | [`hard_concrete`], [`hard_concrete_l0`] | to logits and temperature |
 //! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
 //! | rows with nothing to draw | [`improper_rows`] | none |
 //! | noise | [`uniform`], [`gumbel`], [`exponential`], [`logistic`], [`normal`] | none |
@@ -64,11 +67,13 @@
 //! or on a CUDA device without the feature, is refused with an error.
 
 mod backward;
+mod binary_concrete;
 #[doc(hidden)]
 pub mod bits;
 mod categorical;
 mod check;
 mod element;
+mod elementwise;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;
@@ -85,6 +90,9 @@ mod simd;
 mod temperature;
 mod tempered_softmax;
 
+pub use binary_concrete::{
+    Stretch, binary_concrete, binary_concrete_st, hard_concrete, hard_concrete_l0,
+};
 pub use candle_core;
 pub use categorical::categorical;
 pub use gaussian::{gaussian, gaussian_kl};

@@ -7,7 +7,8 @@ use candle_core::{DType, Result, Tensor, Var, bail};
 ///
 /// A tensor has one element, or is broadcastable over the logits with size 1 in the dim that the op reduces over: for
 /// logits of shape (B, T, K) and the last dim, (1), (T, 1), (B, 1, 1) and (B, T, 1) will do. It has the logits' dtype and
-/// device. Every value must be finite and above 0, which the ops check.
+/// device. Every value must be finite and above 0, which the ops check. In ops of single elements, such as
+/// [`binary_concrete`](crate::binary_concrete), a tensor may have any shape that broadcasts to that of the logits.
 ///
 /// ```
 /// use candle_reparam::{Key, gumbel_softmax};
@@ -62,13 +63,30 @@ impl From<&Var> for Temperature {
 /// A temperature that was checked against its logits.
 pub(crate) enum Checked {
     Fixed(f64),
-    /// Of the logits' shape with 1 in the row dim.
+    /// Of the logits' shape, with 1 in the row dim where the op has one.
     Rows(Tensor),
 }
 
 impl Temperature {
     /// Checks the values, and brings a tensor to one element a row; candle's own backward then sums its gradient back.
     pub(crate) fn check(self, op: &str, logits: &Tensor, dim: usize) -> Result<Checked> {
+        let mut row_shape = logits.dims().to_vec();
+        row_shape[dim] = 1;
+        self.broadcast(op, logits, row_shape, "one value a row of the logits")
+    }
+
+    /// The same for an op of elements: a tensor is brought to the logits' shape.
+    pub(crate) fn check_elements(self, op: &str, logits: &Tensor) -> Result<Checked> {
+        self.broadcast(op, logits, logits.dims().to_vec(), "that of the logits")
+    }
+
+    fn broadcast(
+        self,
+        op: &str,
+        logits: &Tensor,
+        shape: Vec<usize>,
+        what: &str,
+    ) -> Result<Checked> {
         let tau = match self.0 {
             Value::Fixed(tau) => {
                 check::tau(op, tau)?;
@@ -77,19 +95,16 @@ impl Temperature {
             Value::Learned(tau) => tau,
         };
         check::placed_alike(op, ("tau", &tau), ("logits", logits))?;
-        let mut row_shape = logits.dims().to_vec();
-        row_shape[dim] = 1;
-        let fits = tau.rank() <= row_shape.len()
+        let fits = tau.rank() <= shape.len()
             && tau
                 .dims()
                 .iter()
                 .rev()
-                .zip(row_shape.iter().rev())
+                .zip(shape.iter().rev())
                 .all(|(&t, &r)| t == r || t == 1);
         if tau.elem_count() != 1 && !fits {
             bail!(
-                "{op}: tau has shape {:?}, expected one element or a shape that broadcasts to {row_shape:?}, one value a \
-                 row of the logits",
+                "{op}: tau has shape {:?}, expected one element or a shape that broadcasts to {shape:?}, {what}",
                 tau.dims()
             )
         }
@@ -103,6 +118,6 @@ impl Temperature {
             DType::F16 | DType::BF16 => tau.to_dtype(DType::F32)?,
             _ => tau,
         };
-        Ok(Checked::Rows(tau.broadcast_as(row_shape)?))
+        Ok(Checked::Rows(tau.broadcast_as(shape)?))
     }
 }

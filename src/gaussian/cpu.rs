@@ -1,18 +1,13 @@
 use crate::element::{Element, Vector};
+use crate::elementwise::{Elementwise, Formula, Silent};
 use crate::math::Real;
 use crate::output::{Piece, Split, fill};
-use crate::rng::{self, FILL_SLACK, Normal, Stream};
+use crate::rng::Normal;
 use crate::rowwise::{
-    CHAIN, CHAIN_LINES, GRAIN, GRAIN_NOISE, LINES, Rows, Source, TILE, add_compensated, padded,
-    push,
+    CHAIN, CHAIN_LINES, GRAIN, LINES, Rows, Source, TILE, add_compensated, padded, push,
 };
 use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch, outlined};
-use std::marker::PhantomData;
-
-/// A function of two elements and the noise at their place.
-pub(super) trait Formula: Copy + Send + Sync + 'static {
-    fn at<S: Simd, C: Real>(a: C::V<S>, b: C::V<S>, eps: C::V<S>) -> C::V<S>;
-}
+use candle_core::{Result, Tensor};
 
 /// `mean + exp(log_var / 2) eps`.
 #[derive(Clone, Copy)]
@@ -32,106 +27,65 @@ fn half<S: Simd, C: Real>() -> C::V<S> {
     C::V::<S>::splat(C::of(0.5))
 }
 
-impl Formula for Sample {
+impl Formula<2, 0> for Sample {
+    type Noise = Normal;
+    const KERNEL: (&'static str, &'static str) = ("gaussian", "gaussian_sample");
+
     #[inline(always)]
-    fn at<S: Simd, C: Real>(mean: C::V<S>, log_var: C::V<S>, eps: C::V<S>) -> C::V<S> {
+    fn at<S: Simd, C: Real>(
+        [mean, log_var]: [C::V<S>; 2],
+        eps: C::V<S>,
+        _: [C::V<S>; 0],
+    ) -> C::V<S> {
         C::exp_lanes::<S>(log_var * half::<S, C>()).mul_add(eps, mean)
+    }
+
+    fn backward(
+        op: &Elementwise<Self, 2, 0>,
+        [mean, log_var]: [&Tensor; 2],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let to_log_var = || op.with(SampleGradient).gradient([log_var, grad]);
+        Ok([
+            mean.track_op().then(|| grad.clone()),
+            log_var.track_op().then(to_log_var).transpose()?,
+        ])
     }
 }
 
-impl Formula for SampleGradient {
+impl Formula<2, 0> for SampleGradient {
+    type Noise = Normal;
+    const KERNEL: (&'static str, &'static str) = ("gaussian", "gaussian_sample_gradient");
+
     #[inline(always)]
-    fn at<S: Simd, C: Real>(log_var: C::V<S>, g: C::V<S>, eps: C::V<S>) -> C::V<S> {
+    fn at<S: Simd, C: Real>([log_var, g]: [C::V<S>; 2], eps: C::V<S>, _: [C::V<S>; 0]) -> C::V<S> {
         let half = half::<S, C>();
         (C::exp_lanes::<S>(log_var * half) * eps) * (g * half)
     }
 }
 
-impl Formula for MeanGradient {
+impl Formula<2, 0> for MeanGradient {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = ("gaussian", "gaussian_kl_mean_gradient");
+
     #[inline(always)]
-    fn at<S: Simd, C: Real>(mean: C::V<S>, g: C::V<S>, _: C::V<S>) -> C::V<S> {
+    fn at<S: Simd, C: Real>([mean, g]: [C::V<S>; 2], _: C::V<S>, _: [C::V<S>; 0]) -> C::V<S> {
         mean * g
     }
 }
 
-impl Formula for LogVarGradient {
+impl Formula<2, 0> for LogVarGradient {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = ("gaussian", "gaussian_kl_log_var_gradient");
+
     #[inline(always)]
-    fn at<S: Simd, C: Real>(log_var: C::V<S>, g: C::V<S>, _: C::V<S>) -> C::V<S> {
+    fn at<S: Simd, C: Real>([log_var, g]: [C::V<S>; 2], _: C::V<S>, _: [C::V<S>; 0]) -> C::V<S> {
         (C::expm1_lanes::<S>(log_var) * half::<S, C>()) * g
     }
 }
 
-pub(super) fn elementwise<E: Element, F: Formula>(
-    a: &Source<E>,
-    b: &Source<E>,
-    n: usize,
-    noise: Option<Stream>,
-) -> Vec<E> {
-    /// Elements at a time: three buffers of f32 in the first-level cache.
-    const BLOCK: usize = TILE / 2;
-    let split = Split::Runs {
-        total: n,
-        size: BLOCK,
-    };
-    let grain = if noise.is_some() { GRAIN_NOISE } else { GRAIN };
-    let scratch = || [(); 3].map(|()| vec![E::Compute::default(); BLOCK + FILL_SLACK]);
-    let work = |buffers: &mut [Vec<E::Compute>; 3], i: usize, piece: &mut Piece<E>| {
-        dispatch(Block {
-            a,
-            b,
-            noise,
-            start: i * BLOCK,
-            buffers,
-            piece,
-            formula: PhantomData::<F>,
-        });
-    };
-    fill(split, grain, scratch, work).0
-}
-
-struct Block<'a, 'b, E: Element, F> {
-    a: &'a Source<'a, E>,
-    b: &'a Source<'a, E>,
-    noise: Option<Stream>,
-    start: usize,
-    buffers: &'a mut [Vec<E::Compute>; 3],
-    piece: &'a mut Piece<'b, E>,
-    formula: PhantomData<F>,
-}
-
-impl<E: Element, F: Formula> Kernel for Block<'_, '_, E, F> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let n = self.piece.place().width;
-        let [a, b, eps] = self.buffers;
-        self.a.copy_to::<S>(self.start, &mut a[..n]);
-        self.b.copy_to::<S>(self.start, &mut b[..n]);
-        let offset = match self.noise {
-            Some(stream) => rng::fill::<S, E::Compute, Normal>(&stream, self.start as u64, n, eps),
-            None => 0,
-        };
-        block::<S, E::Compute, F>(a, b, &eps[offset..], n, self.formula);
-        push::<S, E>(self.piece, &a[..n]);
-    }
-}
-
 outlined! {
-    /// Replaces `a` by the formula's value; the buffers go on past `n`, so that the last vector may too.
-    fn block['a, C: Real, F: Formula](
-        a: &'a mut [C],
-        b: &'a [C],
-        eps: &'a [C],
-        n: usize,
-        formula: PhantomData<F>,
-    ) -> () {
-        let _ = formula;
-        for at in (0..n).step_by(C::V::<S>::LANES) {
-            let (x, y) = (Float::load(&a[at..]), Float::load(&b[at..]));
-            F::at::<S, C>(x, y, Float::load(&eps[at..])).store(&mut a[at..]);
-        }
-    }
-
     /// The sum of the divergence's terms over whole vectors.
     fn row_terms['a, C: Real](mean: &'a [C], log_var: &'a [C], n: usize) -> f64 {
         let lanes = C::V::<S>::LANES;

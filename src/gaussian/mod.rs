@@ -6,8 +6,9 @@ mod cuda;
 
 use crate::check;
 use crate::element::Element;
+use crate::elementwise::Elementwise;
 use crate::op::{by_dtype, dtype, rows_of, without};
-use crate::rng::{KeySource, Stream};
+use crate::rng::KeySource;
 use crate::rowwise::Source;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -41,7 +42,7 @@ pub fn gaussian(mean: &Tensor, log_var: &Tensor, key: impl Into<KeySource>) -> R
     let (name, key) = ("gaussian", key.into());
     check::alike(name, ("mean", mean), ("log_var", log_var))?;
     check::key_source(name, &key, mean.device())?;
-    mean.apply_op2(log_var, Sample { name, key })
+    Elementwise::keyed(name, cpu::Sample, key).apply([mean, log_var])
 }
 
 /// `KL(N(mean, exp(log_var)) || N(0, 1))` summed over `dim`: the VAE's regulariser, fused.
@@ -69,62 +70,6 @@ pub fn gaussian_kl(mean: &Tensor, log_var: &Tensor, dim: impl Dim) -> Result<Ten
     check::alike(name, ("mean", mean), ("log_var", log_var))?;
     let (_, dim) = check::rows(name, mean, dim)?;
     mean.apply_op2(log_var, Divergence { name, dim })
-}
-
-struct Sample {
-    name: &'static str,
-    key: KeySource,
-}
-
-impl Sample {
-    fn op(&self, map: fn(KeySource) -> Map) -> Elementwise {
-        Elementwise {
-            name: self.name,
-            map: map(self.key.clone()),
-        }
-    }
-}
-
-impl CustomOp2 for Sample {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.op(Map::Sample).cpu_fwd(s1, l1, s2, l2)
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.op(Map::Sample).cuda_fwd(s1, l1, s2, l2)
-    }
-
-    fn bwd(
-        &self,
-        mean: &Tensor,
-        log_var: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let op = self.op(Map::SampleGradient);
-        let log_var = log_var
-            .track_op()
-            .then(|| log_var.apply_op2_no_bwd(grad, &op))
-            .transpose()?;
-        Ok((mean.track_op().then(|| grad.clone()), log_var))
-    }
 }
 
 struct Divergence {
@@ -174,75 +119,12 @@ impl CustomOp2 for Divergence {
             .detach()
             .unsqueeze(self.dim)?
             .broadcast_as(mean.shape())?;
-        let gradient = |arg: &Tensor, map| {
-            let name = self.name;
-            let op = Elementwise { name, map };
-            arg.track_op()
-                .then(|| arg.apply_op2_no_bwd(&grad, &op))
-                .transpose()
-        };
+        let op = Elementwise::new(self.name, cpu::MeanGradient);
+        let to_mean = || op.gradient([mean, &grad]);
+        let to_log_var = || op.with(cpu::LogVarGradient).gradient([log_var, &grad]);
         Ok((
-            gradient(mean, Map::MeanGradient)?,
-            gradient(log_var, Map::LogVarGradient)?,
+            mean.track_op().then(to_mean).transpose()?,
+            log_var.track_op().then(to_log_var).transpose()?,
         ))
-    }
-}
-
-/// An elementwise kernel of two tensors of one shape.
-struct Elementwise {
-    name: &'static str,
-    map: Map,
-}
-
-/// What it computes.
-#[derive(Clone)]
-enum Map {
-    /// Of mean and log-variance.
-    Sample(KeySource),
-    /// Of log-variance and gradient: the sample's gradient to the log-variance.
-    SampleGradient(KeySource),
-    /// Of mean and gradient: the divergence's gradient to the mean.
-    MeanGradient,
-    /// Of log-variance and gradient: the divergence's gradient to the log-variance.
-    LogVarGradient,
-}
-
-impl CustomOp2 for Elementwise {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let n = l1.shape().elem_count();
-        by_dtype!(self.name, dtype(s1), E => {
-            let (a, b) = (Source::<E>::new(s1, l1)?, Source::<E>::new(s2, l2)?);
-            let noise = |key: &KeySource| key.now().map(Stream::new).map(Some);
-            let out = match &self.map {
-                Map::Sample(key) => cpu::elementwise::<E, cpu::Sample>(&a, &b, n, noise(key)?),
-                Map::SampleGradient(key) => {
-                    cpu::elementwise::<E, cpu::SampleGradient>(&a, &b, n, noise(key)?)
-                }
-                Map::MeanGradient => cpu::elementwise::<E, cpu::MeanGradient>(&a, &b, n, None),
-                Map::LogVarGradient => cpu::elementwise::<E, cpu::LogVarGradient>(&a, &b, n, None),
-            };
-            Ok((E::storage(out), l1.shape().clone()))
-        })
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        cuda::apply(self.name, &self.map, (s1, l1), (s2, l2))
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! This is the only host code of the CUDA side with `unsafe`: rooms give it argument lists.
 
+mod elementwise;
 mod plan;
 mod race;
 mod rows;
 mod view;
 
-pub(crate) use plan::{Grid, Path, WARP, columns, elementwise, looped};
+pub(crate) use elementwise::elementwise;
+pub(crate) use plan::{Grid, Path, WARP, columns, looped, over_groups};
 pub(crate) use race::{Winner, race};
 pub(crate) use rows::{Forward, Operand, gradient, held_path, softmax, tau_gradient};
-pub(crate) use view::KeyArg;
 
 use crate::rng::KeySource;
 use crate::rowwise::Rows;
@@ -23,7 +24,7 @@ use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Layout, Result, Shape, Storage, bail};
 use std::ops::Deref;
 use std::sync::Arc;
-use view::{RowsArg, TauArg, View};
+use view::{KeyArg, Numbers, RowsArg, TauArg, View};
 
 // `text(module, dtype)`: the PTX of a kernel file compiled for a dtype; `MODULES`: the files' names.
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
@@ -128,6 +129,8 @@ enum Value {
     Key(KeyArg),
     Tau32(TauArg<f32>),
     Tau64(TauArg<f64>),
+    Numbers32(Numbers<f32>),
+    Numbers64(Numbers<f64>),
 }
 
 // SAFETY: plain data of fixed layout (`repr(C)`, tested against the kernels' declarations), without references.
@@ -140,6 +143,10 @@ unsafe impl DeviceRepr for KeyArg {}
 unsafe impl DeviceRepr for TauArg<f32> {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for TauArg<f64> {}
+// SAFETY: as above; a kernel takes as many of the numbers as it declares, never more than there are.
+unsafe impl DeviceRepr for Numbers<f32> {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for Numbers<f64> {}
 
 /// The arguments of one launch, in the order of the kernel's parameters.
 pub(crate) struct Args<'a> {
@@ -274,6 +281,15 @@ impl<'a> Args<'a> {
         Ok(())
     }
 
+    /// Numbers in the scalar that the kernel computes in.
+    pub(crate) fn parameters(&mut self, numbers: &[f64]) {
+        self.values.push(if self.context.dtype == DType::F64 {
+            Value::Numbers64(Numbers::new(numbers))
+        } else {
+            Value::Numbers32(Numbers::new(numbers))
+        });
+    }
+
     /// A temperature: a number, or one value a row.
     pub(crate) fn tau(&mut self, tau: Tau<'a>, dim: usize) -> Result<()> {
         let wide = self.context.dtype == DType::F64;
@@ -339,6 +355,8 @@ impl<'a> Args<'a> {
                 Value::Key(x) => builder.arg(x),
                 Value::Tau32(x) => builder.arg(x),
                 Value::Tau64(x) => builder.arg(x),
+                Value::Numbers32(x) => builder.arg(x),
+                Value::Numbers64(x) => builder.arg(x),
             };
         }
         let config = LaunchConfig {

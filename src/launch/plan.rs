@@ -192,7 +192,7 @@ impl Path {
 }
 
 /// Threads that take group after group of `n` elements: enough to fill the device, and no more than there is work for.
-pub(crate) fn elementwise(n: usize, group: usize, processors: usize) -> Grid {
+pub(crate) fn over_groups(n: usize, group: usize, processors: usize) -> Grid {
     const THREADS: usize = 256;
     /// Blocks of that size that a processor holds at once.
     const RESIDENT: usize = 8;

@@ -1,5 +1,6 @@
 //! The arguments that kernels take by value, as kernels/include declares them.
 
+use crate::elementwise::MAX_PARAMETERS;
 use crate::math::Real;
 use crate::rng::{Key, Stream};
 use crate::rowwise::{Rows, inverse};
@@ -129,6 +130,21 @@ impl<C: Real> TauArg<C> {
             each: address,
             view,
         }
+    }
+}
+
+/// The parameters of an elementwise kernel, which declares and reads the first of them alone.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct Numbers<C>([C; MAX_PARAMETERS]);
+
+impl<C: Real> Numbers<C> {
+    pub(crate) fn new(numbers: &[f64]) -> Self {
+        let mut all = [C::default(); MAX_PARAMETERS];
+        for (all, &number) in all.iter_mut().zip(numbers) {
+            *all = C::of(number);
+        }
+        Self(all)
     }
 }
 

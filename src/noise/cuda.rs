@@ -1,5 +1,5 @@
 use crate::check;
-use crate::launch::{Context, KeyStorage, elementwise};
+use crate::launch::{Context, KeyStorage, over_groups};
 use crate::rng::KeySource;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Result, Shape, Storage, Tensor};
@@ -21,7 +21,7 @@ pub(super) fn draw(
         args.output(&mut out)?;
         args.count(n);
         args.key(&key)?;
-        args.launch(name, elementwise(n, context.group(), context.processors()?))?;
+        args.launch(name, over_groups(n, context.group(), context.processors()?))?;
     }
     let storage = Storage::Cuda(out);
     Ok(Tensor::from_storage(

@@ -63,7 +63,7 @@ impl From<&Var> for Temperature {
 /// A temperature that was checked against its logits.
 pub(crate) enum Checked {
     Fixed(f64),
-    /// Of the logits' shape, with 1 in the row dim where the op has one.
+    /// One value a row, in the logits' shape with 1 in the row dim; in an op of single elements, any shape that broadcasts.
     Rows(Tensor),
 }
 
@@ -72,25 +72,34 @@ impl Temperature {
     pub(crate) fn check(self, op: &str, logits: &Tensor, dim: usize) -> Result<Checked> {
         let mut row_shape = logits.dims().to_vec();
         row_shape[dim] = 1;
-        self.broadcast(op, logits, row_shape, "one value a row of the logits")
+        let tau = match self.fitting(op, logits, &row_shape, "one value a row of the logits")? {
+            Value::Fixed(tau) => return Ok(Checked::Fixed(tau)),
+            Value::Learned(tau) => tau,
+        };
+        // Its gradient is summed over rows, which a half type is too coarse for; the cast brings it back at the end.
+        let tau = match tau.dtype() {
+            DType::F16 | DType::BF16 => tau.to_dtype(DType::F32)?,
+            _ => tau,
+        };
+        Ok(Checked::Rows(tau.broadcast_as(row_shape)?))
     }
 
-    /// The same for an op of elements: a tensor is brought to the logits' shape.
+    /// The same for an op of single elements: a tensor keeps a shape of its own that broadcasts to that of the logits.
     pub(crate) fn check_elements(self, op: &str, logits: &Tensor) -> Result<Checked> {
-        self.broadcast(op, logits, logits.dims().to_vec(), "that of the logits")
+        Ok(
+            match self.fitting(op, logits, logits.dims(), "that of the logits")? {
+                Value::Fixed(tau) => Checked::Fixed(tau),
+                Value::Learned(tau) => Checked::Rows(tau),
+            },
+        )
     }
 
-    fn broadcast(
-        self,
-        op: &str,
-        logits: &Tensor,
-        shape: Vec<usize>,
-        what: &str,
-    ) -> Result<Checked> {
+    /// Checks the values, and that a tensor broadcasts to `shape`; one of more dims becomes a scalar.
+    fn fitting(self, op: &str, logits: &Tensor, shape: &[usize], what: &str) -> Result<Value> {
         let tau = match self.0 {
             Value::Fixed(tau) => {
                 check::tau(op, tau)?;
-                return Ok(Checked::Fixed(tau));
+                return Ok(Value::Fixed(tau));
             }
             Value::Learned(tau) => tau,
         };
@@ -112,12 +121,6 @@ impl Temperature {
         for value in values.to_vec1::<f64>()? {
             check::tau(op, value)?;
         }
-        let tau = if fits { tau } else { tau.reshape(())? };
-        // Its gradient is summed over rows, which a half type is too coarse for; the cast brings it back at the end.
-        let tau = match tau.dtype() {
-            DType::F16 | DType::BF16 => tau.to_dtype(DType::F32)?,
-            _ => tau,
-        };
-        Ok(Checked::Rows(tau.broadcast_as(shape)?))
+        Ok(Value::Learned(if fits { tau } else { tau.reshape(())? }))
     }
 }

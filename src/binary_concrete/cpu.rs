@@ -170,10 +170,10 @@ struct FixedGradient<G>(G, f64);
 pub(super) struct Learned<G>(pub(super) G);
 /// Its gradient to the logits: of logits, temperatures and gradient.
 #[derive(Clone, Copy)]
-struct LearnedGradient<G>(G);
-/// Its gradient to the temperatures: of the same.
+pub(super) struct LearnedGradient<G>(pub(super) G);
+/// Its gradient to the temperature of each element: of the same.
 #[derive(Clone, Copy)]
-struct TauGradient<G>(G);
+pub(super) struct TauGradient<G>(pub(super) G);
 
 impl<G: Gate> Formula<1, 3> for Fixed<G> {
     type Noise = Logistic;
@@ -244,22 +244,6 @@ impl<G: Gate> Formula<2, 2> for Learned<G> {
         let z = a + noise;
         let inverse = bounded::<S, C>(one::<S, C>() / tau);
         G::of::<S, C>(z, z * inverse, limits)
-    }
-
-    fn backward(
-        op: &Elementwise<Self, 2, 2>,
-        [logits, tau]: [&Tensor; 2],
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<[Option<Tensor>; 2]> {
-        let gate = op.formula.0.relaxed();
-        let args = [logits, tau, grad];
-        let to_logits = || op.with(LearnedGradient(gate)).gradient(args);
-        let to_tau = || op.with(TauGradient(gate)).gradient(args);
-        Ok([
-            logits.track_op().then(to_logits).transpose()?,
-            tau.track_op().then(to_tau).transpose()?,
-        ])
     }
 }
 

@@ -6,7 +6,9 @@ use crate::check;
 use crate::elementwise::Elementwise;
 use crate::rng::KeySource;
 use crate::temperature::{Checked, Temperature};
-use candle_core::{DType, Result, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
 /// A relaxed sample of `Bernoulli(sigmoid(logits))`: the binary Concrete distribution, differentiable in logits and
 /// temperature.
@@ -16,8 +18,7 @@ use candle_core::{DType, Result, Tensor, bail};
 ///   logit(t) - logits)`.
 /// * **Shapes**: `logits` of any shape and layout; the result has its shape. `tau` is a number, or a tensor of one element or of
 ///   any shape that broadcasts to that of the logits.
-/// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32, noise included, and rounded once (with a tensor for a `tau`, through
-///   copies in f32).
+/// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32, noise included, and rounded once.
 /// * **Range and precision**: from 0 to 1; relative error below `2e-7 (3 + |v|)` (f32) or `4e-16 (3 + |v|)` (f64). A logit
 ///   of -inf gives 0, one of +inf gives 1, and NaN gives NaN, in that element alone.
 /// * **Gradient**: `g y (1 - y) / tau` to the logits, `-g y (1 - y) v / tau` to `tau`, summed to its shape; both from `|v|`, so
@@ -187,10 +188,17 @@ pub fn hard_concrete_l0(
     check::tensor(name, "logits", logits)?;
     match tau.into().check_elements(name, logits)? {
         Checked::Fixed(tau) => Elementwise::new(name, cpu::Open(-tau * threshold)).apply([logits]),
-        Checked::Rows(tau) => widened(logits, &tau, |logits| {
-            let shifted = (logits - (&tau * threshold)?)?;
-            Elementwise::new(name, cpu::Open(0.0)).apply([&shifted])
-        }),
+        Checked::Rows(tau) => {
+            let dtype = logits.dtype();
+            let wide = match dtype {
+                DType::F64 => DType::F64,
+                _ => DType::F32,
+            };
+            let shift = (tau.to_dtype(wide)? * -threshold)?;
+            let shifted = logits.to_dtype(wide)?.broadcast_add(&shift)?;
+            let open = Elementwise::new(name, cpu::Open(0.0)).apply([&shifted])?;
+            open.to_dtype(dtype)
+        }
     }
 }
 
@@ -207,21 +215,77 @@ fn gate<G: cpu::Gate>(
     check::key_source(name, &key, logits.device())?;
     match tau.into().check_elements(name, logits)? {
         Checked::Fixed(tau) => Elementwise::keyed(name, cpu::Fixed(gate, tau), key).apply([logits]),
-        Checked::Rows(tau) => widened(logits, &tau, |logits| {
-            Elementwise::keyed(name, cpu::Learned(gate), key).apply([logits, &tau])
-        }),
+        Checked::Rows(tau) => {
+            let op = Elementwise::keyed(name, cpu::Learned(gate), key);
+            logits.apply_op2(&tau, Learned(op))
+        }
     }
 }
 
-/// Does `f` on the logits in the dtype of their temperatures, and rounds its result once: a half type is too coarse for the
-/// gradients that are summed to a temperature.
-fn widened(
-    logits: &Tensor,
-    tau: &Tensor,
-    f: impl FnOnce(&Tensor) -> Result<Tensor>,
-) -> Result<Tensor> {
-    match (logits.dtype(), tau.dtype()) {
-        (narrow @ (DType::F16 | DType::BF16), wide) => f(&logits.to_dtype(wide)?)?.to_dtype(narrow),
-        _ => f(logits),
+/// A gate whose temperature is a tensor that broadcasts to the logits.
+///
+/// Not broadcast before the op, since candle would then sum its gradient in the dtype of the logits, which a half type is too
+/// coarse for.
+struct Learned<G>(Elementwise<cpu::Learned<G>, 2, 2>);
+
+impl<G: cpu::Gate> CustomOp2 for Learned<G> {
+    fn name(&self) -> &'static str {
+        self.0.name
     }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.0.cpu_fwd(s1, l1, s2, &l2.broadcast_as(l1.shape())?)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.0.cuda_fwd(s1, l1, s2, &l2.broadcast_as(l1.shape())?)
+    }
+
+    fn bwd(
+        &self,
+        logits: &Tensor,
+        tau: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gate = self.0.formula.0.relaxed();
+        let each = tau.detach().broadcast_as(logits.shape())?;
+        let args = [logits, &each, grad];
+        let to_logits = || self.0.with(cpu::LearnedGradient(gate)).gradient(args);
+        let to_tau = || summed_like(&self.0.with(cpu::TauGradient(gate)).gradient(args)?, tau);
+        Ok((
+            logits.track_op().then(to_logits).transpose()?,
+            tau.track_op().then(to_tau).transpose()?,
+        ))
+    }
+}
+
+/// The sum over the dims that `like` was broadcast in, in f32 at least, with the shape and dtype of `like`.
+fn summed_like(grad: &Tensor, like: &Tensor) -> Result<Tensor> {
+    let missing = grad.rank() - like.rank();
+    let is_summed = |&d: &usize| d < missing || like.dims()[d - missing] != grad.dims()[d];
+    let dims: Vec<usize> = (0..grad.rank()).filter(is_summed).collect();
+    let wide = match grad.dtype() {
+        DType::F16 | DType::BF16 => &grad.to_dtype(DType::F32)?,
+        _ => grad,
+    };
+    // One dim after the other, the last one first: no sum is longer than a dim, and each of the first is of neighbours.
+    let mut sum = wide.clone();
+    for &dim in dims.iter().rev() {
+        sum = sum.sum_keepdim(dim)?;
+    }
+    sum.reshape(like.shape())?.to_dtype(like.dtype())
 }

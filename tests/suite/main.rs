@@ -10,6 +10,7 @@
 )]
 
 mod bad_input;
+mod binary_concrete;
 mod categorical;
 mod cuda;
 mod gaussian;

@@ -113,6 +113,25 @@ struct OpenGradient {
     DEVICE Real at(const Real (&x)[2], Real, const Numbers& p) { return sigmoid_slope(x[0] + p[0]) * x[1]; }
 };
 
+// The same of logits and temperatures, and their gradients: the number is the threshold that a temperature is multiplied by.
+struct OpenLearned {
+    typedef Silent Noise;
+    typedef Parameters<1> Numbers;
+    DEVICE Real at(const Real (&x)[2], Real, const Numbers& p) { return sigmoid(fmadd(-x[1], p[0], x[0])); }
+};
+struct OpenLearnedGradient {
+    typedef Silent Noise;
+    typedef Parameters<1> Numbers;
+    DEVICE Real at(const Real (&x)[3], Real, const Numbers& p) { return sigmoid_slope(fmadd(-x[1], p[0], x[0])) * x[2]; }
+};
+struct OpenTauGradient {
+    typedef Silent Noise;
+    typedef Parameters<1> Numbers;
+    DEVICE Real at(const Real (&x)[3], Real, const Numbers& p) {
+        return -(sigmoid_slope(fmadd(-x[1], p[0], x[0])) * p[0] * x[2]);
+    }
+};
+
 ELEMENTWISE_1(binary_concrete, Fixed<Concrete>)
 ELEMENTWISE_2(binary_concrete_gradient, FixedGradient<Concrete>)
 ELEMENTWISE_2(binary_concrete_learned, Learned<Concrete>)
@@ -127,3 +146,6 @@ ELEMENTWISE_3(hard_concrete_learned_gradient, LearnedGradient<Hard>)
 ELEMENTWISE_3(hard_concrete_tau_gradient, TauGradient<Hard>)
 ELEMENTWISE_1(hard_concrete_l0, Open)
 ELEMENTWISE_2(hard_concrete_l0_gradient, OpenGradient)
+ELEMENTWISE_2(hard_concrete_l0_learned, OpenLearned)
+ELEMENTWISE_3(hard_concrete_l0_learned_gradient, OpenLearnedGradient)
+ELEMENTWISE_3(hard_concrete_l0_tau_gradient, OpenTauGradient)

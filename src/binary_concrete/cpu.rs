@@ -335,3 +335,67 @@ impl Formula<2, 1> for OpenGradient {
         sigmoid_slope::<S, C>(a + offset) * g
     }
 }
+
+/// The same with a temperature that is the second operand: the sigmoid of the logit less the temperature times a threshold.
+#[derive(Clone, Copy)]
+pub(super) struct OpenLearned(pub(super) f64);
+/// Its gradient to the logits: of logits, temperatures and gradient.
+#[derive(Clone, Copy)]
+pub(super) struct OpenLearnedGradient(pub(super) f64);
+/// Its gradient to the temperature of each element: of the same.
+#[derive(Clone, Copy)]
+pub(super) struct OpenTauGradient(pub(super) f64);
+
+impl Formula<2, 1> for OpenLearned {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, "hard_concrete_l0_learned");
+
+    fn parameters(&self) -> [f64; 1] {
+        [self.0]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau]: [C::V<S>; 2],
+        _: C::V<S>,
+        [threshold]: [C::V<S>; 1],
+    ) -> C::V<S> {
+        sigmoid::<S, C>(tau.neg_mul_add(threshold, a))
+    }
+}
+
+impl Formula<3, 1> for OpenLearnedGradient {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, "hard_concrete_l0_learned_gradient");
+
+    fn parameters(&self) -> [f64; 1] {
+        [self.0]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau, g]: [C::V<S>; 3],
+        _: C::V<S>,
+        [threshold]: [C::V<S>; 1],
+    ) -> C::V<S> {
+        sigmoid_slope::<S, C>(tau.neg_mul_add(threshold, a)) * g
+    }
+}
+
+impl Formula<3, 1> for OpenTauGradient {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, "hard_concrete_l0_tau_gradient");
+
+    fn parameters(&self) -> [f64; 1] {
+        [self.0]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau, g]: [C::V<S>; 3],
+        _: C::V<S>,
+        [threshold]: [C::V<S>; 1],
+    ) -> C::V<S> {
+        -((sigmoid_slope::<S, C>(tau.neg_mul_add(threshold, a)) * threshold) * g)
+    }
+}

@@ -3,7 +3,7 @@
 mod cpu;
 
 use crate::check;
-use crate::elementwise::Elementwise;
+use crate::elementwise::{Elementwise, Formula};
 use crate::rng::KeySource;
 use crate::temperature::{Checked, Temperature};
 #[cfg(feature = "cuda")]
@@ -189,15 +189,12 @@ pub fn hard_concrete_l0(
     match tau.into().check_elements(name, logits)? {
         Checked::Fixed(tau) => Elementwise::new(name, cpu::Open(-tau * threshold)).apply([logits]),
         Checked::Rows(tau) => {
-            let dtype = logits.dtype();
-            let wide = match dtype {
-                DType::F64 => DType::F64,
-                _ => DType::F32,
+            let op = Learned {
+                op: Elementwise::new(name, cpu::OpenLearned(threshold)),
+                to_logits: cpu::OpenLearnedGradient(threshold),
+                to_tau: cpu::OpenTauGradient(threshold),
             };
-            let shift = (tau.to_dtype(wide)? * -threshold)?;
-            let shifted = logits.to_dtype(wide)?.broadcast_add(&shift)?;
-            let open = Elementwise::new(name, cpu::Open(0.0)).apply([&shifted])?;
-            open.to_dtype(dtype)
+            logits.apply_op2(&tau, op)
         }
     }
 }
@@ -216,21 +213,35 @@ fn gate<G: cpu::Gate>(
     match tau.into().check_elements(name, logits)? {
         Checked::Fixed(tau) => Elementwise::keyed(name, cpu::Fixed(gate, tau), key).apply([logits]),
         Checked::Rows(tau) => {
-            let op = Elementwise::keyed(name, cpu::Learned(gate), key);
-            logits.apply_op2(&tau, Learned(op))
+            let relaxed = gate.relaxed();
+            let op = Learned {
+                op: Elementwise::keyed(name, cpu::Learned(gate), key),
+                to_logits: cpu::LearnedGradient(relaxed),
+                to_tau: cpu::TauGradient(relaxed),
+            };
+            logits.apply_op2(&tau, op)
         }
     }
 }
 
-/// A gate whose temperature is a tensor that broadcasts to the logits.
+/// A formula of logits and their temperatures, which broadcast to them, and those of its gradients.
 ///
-/// Not broadcast before the op, since candle would then sum its gradient in the dtype of the logits, which a half type is too
-/// coarse for.
-struct Learned<G>(Elementwise<cpu::Learned<G>, 2, 2>);
+/// Not broadcast before the op, since candle would then sum a temperature's gradient in the dtype of the logits, which a half type
+/// is too coarse for.
+struct Learned<F, L, T, const P: usize> {
+    op: Elementwise<F, 2, P>,
+    to_logits: L,
+    to_tau: T,
+}
 
-impl<G: cpu::Gate> CustomOp2 for Learned<G> {
+impl<F, L, T, const P: usize> CustomOp2 for Learned<F, L, T, P>
+where
+    F: Formula<2, P>,
+    L: Formula<3, P>,
+    T: Formula<3, P>,
+{
     fn name(&self) -> &'static str {
-        self.0.name
+        self.op.name
     }
 
     fn cpu_fwd(
@@ -240,7 +251,7 @@ impl<G: cpu::Gate> CustomOp2 for Learned<G> {
         s2: &CpuStorage,
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.0.cpu_fwd(s1, l1, s2, &l2.broadcast_as(l1.shape())?)
+        self.op.cpu_fwd(s1, l1, s2, &l2.broadcast_as(l1.shape())?)
     }
 
     #[cfg(feature = "cuda")]
@@ -251,7 +262,7 @@ impl<G: cpu::Gate> CustomOp2 for Learned<G> {
         s2: &CudaStorage,
         l2: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        self.0.cuda_fwd(s1, l1, s2, &l2.broadcast_as(l1.shape())?)
+        self.op.cuda_fwd(s1, l1, s2, &l2.broadcast_as(l1.shape())?)
     }
 
     fn bwd(
@@ -261,11 +272,10 @@ impl<G: cpu::Gate> CustomOp2 for Learned<G> {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gate = self.0.formula.0.relaxed();
         let each = tau.detach().broadcast_as(logits.shape())?;
         let args = [logits, &each, grad];
-        let to_logits = || self.0.with(cpu::LearnedGradient(gate)).gradient(args);
-        let to_tau = || summed_like(&self.0.with(cpu::TauGradient(gate)).gradient(args)?, tau);
+        let to_logits = || self.op.with(self.to_logits).gradient(args);
+        let to_tau = || summed_like(&self.op.with(self.to_tau).gradient(args)?, tau);
         Ok((
             logits.track_op().then(to_logits).transpose()?,
             tau.track_op().then(to_tau).transpose()?,

@@ -424,11 +424,12 @@ fn a_temperature_that_is_broadcast_gets_the_sum() {
                         want[entry[i]] += slope;
                         size[entry[i]] += slope.abs();
                     }
+                    let weighty = size.iter().filter(|s| **s > 0.05).count();
+                    assert!(
+                        2 * weighty >= n,
+                        "{gate:?} {tau_shape:?}: a reference of zeros"
+                    );
                     for (k, got) in data::values(&got).into_iter().enumerate() {
-                        assert!(
-                            size[k] > 0.1,
-                            "{gate:?} {tau_shape:?}: a reference of zeros"
-                        );
                         assert!(
                             (got - want[k]).abs() <= tolerance * size[k],
                             "{gate:?} {dtype:?} {tau_shape:?} {k}: {got:e}, not {:e} of {:e}",
@@ -466,23 +467,23 @@ fn one_temperature_of_many_elements_is_summed_in_full_precision() {
     let x = data::random(n, 1, 1.0, DType::F32, &Device::Cpu)
         .to_dtype(DType::BF16)
         .unwrap();
-    let (a, l) = (data::values(&x), noise(&x, KEY));
-    let want = oracle::sum((0..n).map(|i| Gate::Relaxed.slopes(a[i], l[i], 0.5).1.abs()));
-    // signs that leave nothing to cancel
-    let signs: Vec<f64> = (0..n)
-        .map(|i| Gate::Relaxed.slopes(a[i], l[i], 0.5).1.signum())
-        .collect();
     for (dtype, tolerance) in [
         (DType::F64, 1e-12),
         (DType::F32, 2e-6),
         (DType::F16, 6e-4),
         (DType::BF16, 4e-3),
     ] {
+        let x = x.to_dtype(dtype).unwrap();
+        let (a, l) = (data::values(&x), noise(&x, KEY));
+        let slope = |i: usize| Gate::Relaxed.slopes(a[i], l[i], 0.5).1;
+        let want = oracle::sum((0..n).map(|i| slope(i).abs()));
+        // signs that leave nothing to cancel
+        let signs: Vec<f64> = (0..n).map(|i| slope(i).signum()).collect();
         let w = (data::tensor(&signs, n, DType::F64, &Device::Cpu) / 64.0)
             .unwrap()
             .to_dtype(dtype)
             .unwrap();
-        let x = x.to_dtype(dtype).unwrap();
+
         let tau = data::tensor(&[0.5], (), dtype, &Device::Cpu);
         let (_, got) = gradients(Gate::Relaxed, &x, &tau, &w);
         let got = data::values(&got)[0] * 64.0;

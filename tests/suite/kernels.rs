@@ -36,7 +36,19 @@ const SOFTMAX_GRADIENT: Kernels = (
     &[("softmax_gradient", HELD), ("softmax_gradient_tau", SHORT)],
 );
 
-const OPS: [Op; 13] = [
+/// Elementwise kernels: of operands that are all contiguous, and of any.
+const PLAIN: &[&str] = &["", "_strided"];
+
+const BINARY_CONCRETE_GRADIENT: Kernels = (
+    "binary_concrete",
+    &[
+        ("binary_concrete_gradient", PLAIN),
+        ("binary_concrete_learned_gradient", PLAIN),
+        ("binary_concrete_tau_gradient", PLAIN),
+    ],
+);
+
+const OPS: [Op; 17] = [
     Op {
         name: "uniform",
         forward: ("noise", &[("uniform", &[""])]),
@@ -142,6 +154,61 @@ const OPS: [Op; 13] = [
             &[
                 ("gaussian_kl_mean_gradient", &["", "_strided"]),
                 ("gaussian_kl_log_var_gradient", &["", "_strided"]),
+            ],
+        )],
+    },
+    Op {
+        name: "binary_concrete",
+        forward: (
+            "binary_concrete",
+            &[
+                ("binary_concrete", PLAIN),
+                ("binary_concrete_learned", PLAIN),
+            ],
+        ),
+        backward: &[BINARY_CONCRETE_GRADIENT],
+    },
+    Op {
+        name: "binary_concrete_st",
+        forward: (
+            "binary_concrete",
+            &[
+                ("binary_concrete_st", PLAIN),
+                ("binary_concrete_st_learned", PLAIN),
+            ],
+        ),
+        backward: &[BINARY_CONCRETE_GRADIENT],
+    },
+    Op {
+        name: "hard_concrete",
+        forward: (
+            "binary_concrete",
+            &[("hard_concrete", PLAIN), ("hard_concrete_learned", PLAIN)],
+        ),
+        backward: &[(
+            "binary_concrete",
+            &[
+                ("hard_concrete_gradient", PLAIN),
+                ("hard_concrete_learned_gradient", PLAIN),
+                ("hard_concrete_tau_gradient", PLAIN),
+            ],
+        )],
+    },
+    Op {
+        name: "hard_concrete_l0",
+        forward: (
+            "binary_concrete",
+            &[
+                ("hard_concrete_l0", PLAIN),
+                ("hard_concrete_l0_learned", PLAIN),
+            ],
+        ),
+        backward: &[(
+            "binary_concrete",
+            &[
+                ("hard_concrete_l0_gradient", PLAIN),
+                ("hard_concrete_l0_learned_gradient", PLAIN),
+                ("hard_concrete_l0_tau_gradient", PLAIN),
             ],
         )],
     },

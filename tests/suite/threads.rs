@@ -7,6 +7,7 @@ use candle_reparam::{
 };
 use rayon::ThreadPoolBuilder;
 
+use crate::binary_concrete::Gate;
 use crate::support::data;
 
 const KEY: Key = Key::new(99, 12);
@@ -95,6 +96,17 @@ fn everything(shape: &[usize], dim: usize, dtype: DType) -> Result<Vec<(&'static
     for (name, y) in pairs {
         out.push((name, data::bits(&y)));
         out.extend(gradients(&y, &[&x, &l], 6)?.into_iter().map(|g| (name, g)));
+    }
+    let taus = data::tensor(&[0.6], vec![1; shape.len()], dtype, &device);
+    let taus = Var::from_tensor(&taus.broadcast_as(shape)?.contiguous()?)?;
+    for gate in Gate::ALL {
+        let y = gate.apply(x.as_tensor(), 0.6, KEY)?;
+        out.push((gate.name(), data::bits(&y)));
+        let gradient = gradients(&y, &[&x], 7)?;
+        out.extend(gradient.into_iter().map(|g| (gate.name(), g)));
+        let y = gate.apply(x.as_tensor(), taus.as_tensor(), KEY)?;
+        let gradient = gradients(&y, &[&x, &taus], 7)?;
+        out.extend(gradient.into_iter().map(|g| (gate.name(), g)));
     }
     // the same rows as a view, whose loads go another way
     let turned = x.as_tensor().transpose(0, shape.len() - 1)?;

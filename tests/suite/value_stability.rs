@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, Philox4x32, Rng, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max,
-    gumbel_softmax, gumbel_softmax_st, logistic, normal, tempered_log_softmax, tempered_softmax,
-    uniform,
+    Key, Philox4x32, Rng, Stretch, binary_concrete, binary_concrete_st, categorical, exponential,
+    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, hard_concrete,
+    hard_concrete_l0, logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
 };
 use rand::{Rng as _, SeedableRng};
 
@@ -72,6 +72,21 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
             format!("gaussian_kl {dtype:?}"),
             data::bits(&gaussian_kl(&m, &l, 1)?),
         ));
+        let b = data::tensor(&[0.5, -1.0, 2.0, 0.25, -3.0, 0.0], (2, 3), dtype, &device);
+        for (name, y) in [
+            ("binary_concrete", binary_concrete(&b, 0.75, KEY)?),
+            ("binary_concrete_st", binary_concrete_st(&b, 0.75, KEY)?),
+            (
+                "hard_concrete",
+                hard_concrete(&b, 0.75, Stretch::default(), KEY)?,
+            ),
+            (
+                "hard_concrete_l0",
+                hard_concrete_l0(&b, 0.75, Stretch::default())?,
+            ),
+        ] {
+            out.push((format!("{name} {dtype:?}"), data::bits(&y)));
+        }
         // wide rows of exact logits: every level of the two-level draw, and enough rows to tell streams apart
         let wide: Vec<f64> = (0..6000).map(|i| f64::from(i * 7919 % 64) / 16.0).collect();
         let wide = data::tensor(&wide, (1, 6000), dtype, &device).broadcast_as((8, 6000))?;

@@ -94,6 +94,29 @@ pub fn gaussian_kl(mean: &Tensor, log_var: &Tensor) -> Result<Tensor> {
     ((per_element - 1.)? * 0.5)?.sum(D::Minus1)
 }
 
+pub fn binary_concrete(logits: &Tensor, tau: f64) -> Result<Tensor> {
+    binary_concrete_with(logits, tau, &logistic_like(logits)?)
+}
+
+pub fn binary_concrete_with(logits: &Tensor, tau: f64, noise: &Tensor) -> Result<Tensor> {
+    ops::sigmoid(&((logits + noise)? / tau)?)
+}
+
+/// The straight-through trick: 0 or 1 forward, the relaxed sample's gradient.
+pub fn binary_concrete_st(logits: &Tensor, tau: f64) -> Result<Tensor> {
+    let soft = binary_concrete(logits, tau)?;
+    let hard = soft.ge(0.5)?.to_dtype(soft.dtype())?;
+    (hard - soft.detach())? + soft
+}
+
+pub fn hard_concrete(relaxed: &Tensor, (low, high): (f64, f64)) -> Result<Tensor> {
+    relaxed.affine(high - low, low)?.clamp(0., 1.)
+}
+
+pub fn hard_concrete_l0(logits: &Tensor, tau: f64, (low, high): (f64, f64)) -> Result<Tensor> {
+    ops::sigmoid(&logits.affine(1., -tau * (-low / high).ln())?)
+}
+
 /// Without a mask or with one, a row's largest entry is finite where the row is proper.
 pub fn improper_rows(logits: &Tensor) -> Result<Tensor> {
     logits.max(D::Minus1)?.abs()?.ge(f32::INFINITY)

@@ -8,11 +8,15 @@
 //! | a relaxed sample of a class | [`gumbel_softmax`] | to logits and temperature |
 //! | a one-hot sample of a class | [`gumbel_softmax_st`] | straight-through, that of the relaxed sample |
 //! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
+//! | a relaxed 0 or 1 | [`binary_concrete`] | to logits and temperature |
+//! | a sampled 0 or 1 | [`binary_concrete_st`] | straight-through, that of the relaxed sample |
+//! | a gate that can be shut, and how often it is open | [`hard_concrete`], [`hard_concrete_l0`] | to logits and temperature |
 //! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
 //! | rows with nothing to draw | [`improper_rows`] | none |
 //! | functions with kinks | [`subgradient`]: `relu`, `abs`, `clamp`, `max` and more | the subgradient of your choice at each kink |
 //! | rounding, thresholds, arg-maxima | [`straight_through`]: `round`, `sign`, `quantize`, `one_hot` and more | straight-through |
 //! | noise | [`uniform`], [`gumbel`], [`normal`] | none |
+//! | noise | [`uniform`], [`gumbel`], [`exponential`], [`logistic`], [`normal`] | none |
 //!
 //! ```
 //! use candle_core::{D, DType, Device, Var};
@@ -66,6 +70,7 @@
 //! or on a CUDA device without the feature, is refused with an error.
 
 mod backward;
+mod binary_concrete;
 #[doc(hidden)]
 pub mod bits;
 mod categorical;
@@ -83,8 +88,8 @@ mod math;
 mod noise;
 mod op;
 mod output;
-mod reinmax;
 mod piecewise;
+mod reinmax;
 mod rng;
 mod rowwise;
 mod simd;
@@ -93,6 +98,9 @@ pub mod subgradient;
 mod temperature;
 mod tempered_softmax;
 
+pub use binary_concrete::{
+    Stretch, binary_concrete, binary_concrete_st, hard_concrete, hard_concrete_l0,
+};
 pub use candle_core;
 pub use categorical::categorical;
 pub use gaussian::{gaussian, gaussian_kl};
@@ -100,7 +108,7 @@ pub use gumbel_max::gumbel_max;
 pub use gumbel_rao::gumbel_rao;
 pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
 pub use improper_rows::improper_rows;
-pub use noise::{gumbel, normal, uniform};
+pub use noise::{exponential, gumbel, logistic, normal, uniform};
 pub use reinmax::reinmax;
 pub use rng::{DeviceKey, DeviceRng, Key, KeySource, Philox4x32, Rng};
 pub use temperature::Temperature;

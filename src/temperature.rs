@@ -7,7 +7,8 @@ use candle_core::{DType, Result, Tensor, Var, bail};
 ///
 /// A tensor has one element, or is broadcastable over the logits with size 1 in the dim that the op reduces over: for
 /// logits of shape (B, T, K) and the last dim, (1), (T, 1), (B, 1, 1) and (B, T, 1) will do. It has the logits' dtype and
-/// device. Every value must be finite and above 0, which the ops check.
+/// device. Every value must be finite and above 0, which the ops check. In ops of single elements, such as
+/// [`binary_concrete`](crate::binary_concrete), a tensor may have any shape that broadcasts to that of the logits.
 ///
 /// ```
 /// use candle_reparam::{Key, gumbel_softmax};
@@ -62,34 +63,57 @@ impl From<&Var> for Temperature {
 /// A temperature that was checked against its logits.
 pub(crate) enum Checked {
     Fixed(f64),
-    /// Of the logits' shape with 1 in the row dim.
+    /// One value a row, in the logits' shape with 1 in the row dim; in an op of single elements, any shape that broadcasts.
     Rows(Tensor),
 }
 
 impl Temperature {
     /// Checks the values, and brings a tensor to one element a row; candle's own backward then sums its gradient back.
     pub(crate) fn check(self, op: &str, logits: &Tensor, dim: usize) -> Result<Checked> {
+        let mut row_shape = logits.dims().to_vec();
+        row_shape[dim] = 1;
+        let tau = match self.fitting(op, logits, &row_shape, "one value a row of the logits")? {
+            Value::Fixed(tau) => return Ok(Checked::Fixed(tau)),
+            Value::Learned(tau) => tau,
+        };
+        // Its gradient is summed over rows, which a half type is too coarse for; the cast brings it back at the end.
+        let tau = match tau.dtype() {
+            DType::F16 | DType::BF16 => tau.to_dtype(DType::F32)?,
+            _ => tau,
+        };
+        Ok(Checked::Rows(tau.broadcast_as(row_shape)?))
+    }
+
+    /// The same for an op of single elements: a tensor keeps a shape of its own that broadcasts to that of the logits.
+    pub(crate) fn check_elements(self, op: &str, logits: &Tensor) -> Result<Checked> {
+        Ok(
+            match self.fitting(op, logits, logits.dims(), "that of the logits")? {
+                Value::Fixed(tau) => Checked::Fixed(tau),
+                Value::Learned(tau) => Checked::Rows(tau),
+            },
+        )
+    }
+
+    /// Checks the values, and that a tensor broadcasts to `shape`; one of more dims becomes a scalar.
+    fn fitting(self, op: &str, logits: &Tensor, shape: &[usize], what: &str) -> Result<Value> {
         let tau = match self.0 {
             Value::Fixed(tau) => {
                 check::tau(op, tau)?;
-                return Ok(Checked::Fixed(tau));
+                return Ok(Value::Fixed(tau));
             }
             Value::Learned(tau) => tau,
         };
         check::placed_alike(op, ("tau", &tau), ("logits", logits))?;
-        let mut row_shape = logits.dims().to_vec();
-        row_shape[dim] = 1;
-        let fits = tau.rank() <= row_shape.len()
+        let fits = tau.rank() <= shape.len()
             && tau
                 .dims()
                 .iter()
                 .rev()
-                .zip(row_shape.iter().rev())
+                .zip(shape.iter().rev())
                 .all(|(&t, &r)| t == r || t == 1);
         if tau.elem_count() != 1 && !fits {
             bail!(
-                "{op}: tau has shape {:?}, expected one element or a shape that broadcasts to {row_shape:?}, one value a \
-                 row of the logits",
+                "{op}: tau has shape {:?}, expected one element or a shape that broadcasts to {shape:?}, {what}",
                 tau.dims()
             )
         }
@@ -97,12 +121,6 @@ impl Temperature {
         for value in values.to_vec1::<f64>()? {
             check::tau(op, value)?;
         }
-        let tau = if fits { tau } else { tau.reshape(())? };
-        // Its gradient is summed over rows, which a half type is too coarse for; the cast brings it back at the end.
-        let tau = match tau.dtype() {
-            DType::F16 | DType::BF16 => tau.to_dtype(DType::F32)?,
-            _ => tau,
-        };
-        Ok(Checked::Rows(tau.broadcast_as(row_shape)?))
+        Ok(Value::Learned(if fits { tau } else { tau.reshape(())? }))
     }
 }

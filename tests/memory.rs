@@ -12,8 +12,9 @@ use candle_core::{
     CpuStorage, CustomOp1, DType, Device, Layout as View, Result, Shape, Tensor, Var,
 };
 use candle_reparam::{
-    Key, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st,
-    normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, Stretch, binary_concrete, binary_concrete_st, categorical, exponential, gaussian,
+    gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, hard_concrete,
+    hard_concrete_l0, logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
 };
 
 struct Counting;
@@ -90,7 +91,7 @@ fn bytes(t: &Tensor) -> usize {
 const KEY: Key = Key::new(1, 2);
 
 type Op = fn(&Tensor, usize) -> Result<Tensor>;
-const OPS: [(&str, Op); 8] = [
+const OPS: [(&str, Op); 12] = [
     ("tempered_softmax", |x, d| tempered_softmax(x, 0.5, d)),
     ("tempered_log_softmax", |x, d| {
         tempered_log_softmax(x, 0.5, d)
@@ -103,6 +104,14 @@ const OPS: [(&str, Op); 8] = [
     ("categorical", |x, d| categorical(x, d, KEY)),
     ("gaussian", |x, _| gaussian(x, x, KEY)),
     ("gaussian_kl", |x, d| gaussian_kl(x, x, d)),
+    ("binary_concrete", |x, _| binary_concrete(x, 0.5, KEY)),
+    ("binary_concrete_st", |x, _| binary_concrete_st(x, 0.5, KEY)),
+    ("hard_concrete", |x, _| {
+        hard_concrete(x, 0.5, Stretch::default(), KEY)
+    }),
+    ("hard_concrete_l0", |x, _| {
+        hard_concrete_l0(x, 0.5, Stretch::default())
+    }),
 ];
 
 /// 4 M elements each: many short rows, middling ones, long ones, a single one, and dims that are not last.
@@ -158,10 +167,12 @@ fn noise_allocates_its_output() {
     warm_up();
     for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
         type Noise = fn(usize, DType) -> Result<Tensor>;
-        let maps: [(&str, Noise); 3] = [
+        let maps: [(&str, Noise); 5] = [
             ("uniform", |n, t| uniform(n, t, &Device::Cpu, KEY)),
             ("gumbel", |n, t| gumbel(n, t, &Device::Cpu, KEY)),
             ("normal", |n, t| normal(n, t, &Device::Cpu, KEY)),
+            ("exponential", |n, t| exponential(n, t, &Device::Cpu, KEY)),
+            ("logistic", |n, t| logistic(n, t, &Device::Cpu, KEY)),
         ];
         for (name, noise) in maps {
             let (t, peak, held) = measured(|| noise(4_000_003, dtype).unwrap());

@@ -11,6 +11,7 @@
 //! `REPARAM_BENCH_SHAPES` (`8192x4096,64x32000`) the card's shapes, and `REPARAM_BENCH_SECONDS` ends the run early.
 
 mod autograd_floor;
+mod binary_concrete;
 mod categorical;
 mod gaussian;
 mod gumbel_max;
@@ -44,6 +45,7 @@ fn main() -> anyhow::Result<()> {
     gumbel_rao::bench(&mut suite);
     categorical::bench(&mut suite);
     gaussian::bench(&mut suite);
+    binary_concrete::bench(&mut suite);
     improper_rows::bench(&mut suite);
     noise::bench(&mut suite);
     subgradient::bench(&mut suite);

@@ -116,7 +116,7 @@ DEVICE void elementwise(Element* out, u64 n, const Key& key, const typename Form
     }
 
 #define ELEMENTWISE_3(name, Formula)                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                   \
+    extern "C" __global__ void __launch_bounds__(256, 1)                                                                \
         KERNEL(name)(ELEMENTWISE_OPERAND(a), ELEMENTWISE_OPERAND(b), ELEMENTWISE_OPERAND(c),                            \
                      ELEMENTWISE_REST(Formula)) {                                                                       \
         elementwise<Formula, true>(out, n, key, p, Operand{a, a_view}, Operand{b, b_view}, Operand{c, c_view});         \

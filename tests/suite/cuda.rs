@@ -3,11 +3,12 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    DeviceKey, DeviceRng, Key, Philox4x32, Rng, categorical, gaussian, gaussian_kl, gumbel,
-    gumbel_max, gumbel_softmax, gumbel_softmax_st, improper_rows, normal, tempered_log_softmax,
-    tempered_softmax, uniform,
+    DeviceKey, DeviceRng, Key, Philox4x32, Rng, binary_concrete_st, categorical, exponential,
+    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, improper_rows,
+    logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
 };
 
+use crate::binary_concrete::Gate;
 use crate::support::data::{self, FLOATS, assert_same};
 use crate::support::devices::cuda;
 use crate::support::layouts;
@@ -122,9 +123,14 @@ fn noise_has_the_bits_of_the_cpu() {
                 same(&label, |d| uniform(n, dtype, d, key));
                 same(&label, |d| gumbel(n, dtype, d, key));
                 same(&label, |d| normal(n, dtype, d, key));
+                same(&label, |d| exponential(n, dtype, d, key));
+                same(&label, |d| logistic(n, dtype, d, key));
             }
         }
-        same("many", |d| gumbel((70, 1001), dtype, d, Key::new(1, 2)));
+        let key = Key::new(1, 2);
+        same("many", |d| gumbel((70, 1001), dtype, d, key));
+        same("many", |d| exponential((70, 1001), dtype, d, key));
+        same("many", |d| logistic((70, 1001), dtype, d, key));
     }
 }
 
@@ -145,6 +151,8 @@ fn small_words_are_refined_on_the_device_too() {
         for dtype in FLOATS {
             same("uniform", |d| uniform(4, dtype, d, key));
             same("gumbel", |d| gumbel(4, dtype, d, key));
+            same("exponential", |d| exponential(4, dtype, d, key));
+            same("logistic", |d| logistic(4, dtype, d, key));
         }
         // The variate that it makes, about 17, wins every race that it takes part in.
         for (shape, dim) in [
@@ -166,6 +174,18 @@ fn small_words_are_refined_on_the_device_too() {
         assert_eq!(data::indices(&one.unwrap()), [at]);
     }
     assert!(found >= 5, "{found}");
+}
+
+#[test]
+fn words_at_either_end_and_at_the_centre_are_those_of_the_cpu() {
+    for (stream, index, _) in crate::support::philox::rare() {
+        let key = Key::new(crate::support::philox::RARE_SEED, stream);
+        for dtype in FLOATS {
+            let n = index as usize + 1;
+            same("exponential", |d| exponential(n, dtype, d, key));
+            same("logistic", |d| logistic(n, dtype, d, key));
+        }
+    }
 }
 
 #[test]
@@ -398,6 +418,95 @@ fn kinks_and_steps_have_the_bits_of_the_cpu() {
 }
 
 #[test]
+fn gates_are_near_those_of_the_cpu_and_drawn_ones_have_their_bits() {
+    for dtype in FLOATS {
+        for (shape, dim) in ROWS {
+            let x = logits(shape, dtype);
+            let tau = logits(shape, dtype).abs().unwrap();
+            let tau = (tau + 0.5).unwrap();
+            let mut row = vec![1; shape.len()];
+            row[shape.len() - 1] = shape[shape.len() - 1];
+            let tau_row = tau
+                .flatten_all()
+                .unwrap()
+                .narrow(0, 0, row[shape.len() - 1]);
+            let tau_row = tau_row.unwrap().reshape(&row[..]).unwrap();
+            let key = Key::new(6, 7);
+            let t = tolerance(dtype);
+            same("drawn", |d| binary_concrete_st(&x.to_device(d)?, 0.7, key));
+            for gate in Gate::ALL {
+                let label = format!("{gate:?} {shape:?}");
+                close(&label, Some(dim), t, |d| {
+                    gate.apply(&x.to_device(d)?, 0.7, key)
+                });
+                for tau in [&tau, &tau_row] {
+                    close(&label, Some(dim), t, |d| {
+                        gate.apply(&x.to_device(d)?, &tau.to_device(d)?, key)
+                    });
+                }
+                for which in 0..5 {
+                    // A clamp that falls on the other side of a rounding is not a wrong gradient: few are that near.
+                    let label = format!("{label} gradient {which}");
+                    close(&label, Some(dim), 4.0 * t, |d| {
+                        let x = Var::from_tensor(&x.to_device(d)?)?;
+                        let tau = if which < 3 { &tau } else { &tau_row };
+                        let tau = Var::from_tensor(&tau.to_device(d)?)?;
+                        let y = match which {
+                            0 => gate.apply(x.as_tensor(), 0.7, key)?,
+                            _ => gate.apply(x.as_tensor(), tau.as_tensor(), key)?,
+                        };
+                        let w = data::random(y.shape(), 5, 1.0, dtype, &Device::Cpu);
+                        let grads = (y * w.to_device(d)?)?.sum_all()?.backward()?;
+                        let of = if matches!(which, 2 | 4) { &tau } else { &x };
+                        let grad = grads.get(of.as_tensor()).expect("a gradient").clone();
+                        // A sum over rows rounds in its own order.
+                        if which == 4 {
+                            grad.broadcast_as(shape)?.contiguous()
+                        } else {
+                            Ok(grad)
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gates_of_improper_logits_are_those_of_the_cpu() {
+    let special = [
+        f64::NEG_INFINITY,
+        f64::INFINITY,
+        f64::NAN,
+        100.0,
+        -100.0,
+        3e4,
+        -3e4,
+    ];
+    let v: Vec<f64> = (0..70).map(|i| special[i % 7]).collect();
+    for dtype in FLOATS {
+        let x = data::tensor(&v, 70, dtype, &Device::Cpu);
+        for gate in Gate::ALL {
+            for tau in [1e-30, 1.0, 1e30] {
+                let label = format!("{gate:?} {tau}");
+                let key = Key::new(3, 1);
+                close(&label, None, tolerance(dtype), |d| {
+                    gate.apply(&x.to_device(d)?, tau, key)
+                });
+            }
+            close("gradient", None, tolerance(dtype), |d| {
+                let x = Var::from_tensor(&x.to_device(d)?)?;
+                let tau = Var::from_tensor(&x.ones_like()?)?;
+                let y = gate.apply(x.as_tensor(), tau.as_tensor(), Key::new(3, 1))?;
+                let grads = y.backward()?;
+                let of = |v: &Var| grads.get(v.as_tensor()).expect("a gradient").clone();
+                Tensor::cat(&[of(&x), of(&tau)], 0)
+            });
+        }
+    }
+}
+
+#[test]
 fn gradients_pass_through_views() {
     // A transposed view reaches the backward kernels as it lies.
     for dtype in FLOATS {
@@ -455,6 +564,11 @@ fn every_layout_gives_the_bits_of_its_contiguous_copy_on_the_device() {
                     check("improper", &|x| improper_rows(x, dim));
                 }
                 check("gaussian", &|x| gaussian(x, x, key));
+                for gate in Gate::ALL {
+                    check(gate.name(), &|x| gate.apply(x, 0.7, key));
+                    let tau = (x.abs().unwrap() + 0.5).unwrap();
+                    check(gate.name(), &|x| gate.apply(x, &tau, key));
+                }
             }
         }
     }
@@ -599,5 +713,8 @@ fn empty_tensors_launch_nothing() {
     assert_eq!(gaussian(&x, &x, key).unwrap().dims(), [0, 5]);
     assert_eq!(gaussian_kl(&x, &x, 1).unwrap().dims(), [0]);
     assert_eq!(gumbel(0, DType::F32, &device, key).unwrap().dims(), [0]);
+    for gate in Gate::ALL {
+        assert_eq!(gate.apply(&x, 1.0, key).unwrap().dims(), [0, 5]);
+    }
     assert_eq!(improper_rows(&x, 1).unwrap().dims(), [0]);
 }

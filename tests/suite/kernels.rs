@@ -42,7 +42,16 @@ const SOFTMAX_GRADIENT: Kernels = (
 
 const PIECEWISE_SLOPE: Kernels = ("piecewise", &[("piecewise_slope", ANY)]);
 
-const OPS: [Op; 22] = [
+const BINARY_CONCRETE_GRADIENT: Kernels = (
+    "binary_concrete",
+    &[
+        ("binary_concrete_gradient", ANY),
+        ("binary_concrete_learned_gradient", ANY),
+        ("binary_concrete_tau_gradient", ANY),
+    ],
+);
+
+const OPS: &[Op] = &[
     Op {
         name: "uniform",
         forward: ("noise", &[("uniform", &[""])]),
@@ -51,6 +60,16 @@ const OPS: [Op; 22] = [
     Op {
         name: "gumbel",
         forward: ("noise", &[("gumbel", &[""])]),
+        backward: &[],
+    },
+    Op {
+        name: "exponential",
+        forward: ("noise", &[("exponential", &[""])]),
+        backward: &[],
+    },
+    Op {
+        name: "logistic",
+        forward: ("noise", &[("logistic", &[""])]),
         backward: &[],
     },
     Op {
@@ -198,6 +217,55 @@ const OPS: [Op; 22] = [
         forward: ("straight_through", &[("straight_through_one_hot", LOOPED)]),
         backward: &[],
     },
+    Op {
+        name: "binary_concrete",
+        forward: (
+            "binary_concrete",
+            &[("binary_concrete", ANY), ("binary_concrete_learned", ANY)],
+        ),
+        backward: &[BINARY_CONCRETE_GRADIENT],
+    },
+    Op {
+        name: "binary_concrete_st",
+        forward: (
+            "binary_concrete",
+            &[
+                ("binary_concrete_st", ANY),
+                ("binary_concrete_st_learned", ANY),
+            ],
+        ),
+        backward: &[BINARY_CONCRETE_GRADIENT],
+    },
+    Op {
+        name: "hard_concrete",
+        forward: (
+            "binary_concrete",
+            &[("hard_concrete", ANY), ("hard_concrete_learned", ANY)],
+        ),
+        backward: &[(
+            "binary_concrete",
+            &[
+                ("hard_concrete_gradient", ANY),
+                ("hard_concrete_learned_gradient", ANY),
+                ("hard_concrete_tau_gradient", ANY),
+            ],
+        )],
+    },
+    Op {
+        name: "hard_concrete_l0",
+        forward: (
+            "binary_concrete",
+            &[("hard_concrete_l0", ANY), ("hard_concrete_l0_learned", ANY)],
+        ),
+        backward: &[(
+            "binary_concrete",
+            &[
+                ("hard_concrete_l0_gradient", ANY),
+                ("hard_concrete_l0_learned_gradient", ANY),
+                ("hard_concrete_l0_tau_gradient", ANY),
+            ],
+        )],
+    },
 ];
 const IMPROPER_ROWS: Kernels = ("improper_rows", &[("improper_rows", SHORT)]);
 
@@ -229,7 +297,7 @@ fn every_op_has_its_kernels_in_both_directions_for_every_dtype() {
         .collect();
     let mut wanted: BTreeMap<(&str, &str), BTreeSet<String>> = BTreeMap::new();
     for dtype in FLOATS {
-        for op in &OPS {
+        for op in OPS {
             for (direction, kernels) in [("forward", &op.forward)]
                 .into_iter()
                 .chain(op.backward.iter().map(|k| ("backward", k)))

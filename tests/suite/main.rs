@@ -10,6 +10,7 @@
 )]
 
 mod bad_input;
+mod binary_concrete;
 mod categorical;
 mod cuda;
 mod extreme;
@@ -22,6 +23,7 @@ mod improper_rows;
 mod kernels;
 mod layout_rules;
 mod noise;
+mod noise_tails;
 #[cfg(feature = "cuda")]
 mod paths;
 mod precision;

@@ -32,6 +32,19 @@ fn minus_gumbel_like(like: &Tensor) -> Result<Tensor> {
     noise.to_dtype(like.dtype())
 }
 
+/// Standard exponential noise.
+pub fn exponential_like(like: &Tensor) -> Result<Tensor> {
+    let noise = wide_uniform_like(like)?.log()?.neg()?;
+    noise.to_dtype(like.dtype())
+}
+
+/// Standard logistic noise.
+pub fn logistic_like(like: &Tensor) -> Result<Tensor> {
+    let v = wide_uniform_like(like)?;
+    let noise = (v.log()? - v.affine(-1., 1.)?.log()?)?;
+    noise.to_dtype(like.dtype())
+}
+
 pub fn gumbel_like(like: &Tensor) -> Result<Tensor> {
     minus_gumbel_like(like)?.neg()
 }
@@ -88,6 +101,29 @@ pub fn gaussian_with(mean: &Tensor, log_var: &Tensor, noise: &Tensor) -> Result<
 pub fn gaussian_kl(mean: &Tensor, log_var: &Tensor) -> Result<Tensor> {
     let per_element = ((mean.sqr()? + log_var.exp()?)? - log_var)?;
     ((per_element - 1.)? * 0.5)?.sum(D::Minus1)
+}
+
+pub fn binary_concrete(logits: &Tensor, tau: f64) -> Result<Tensor> {
+    binary_concrete_with(logits, tau, &logistic_like(logits)?)
+}
+
+pub fn binary_concrete_with(logits: &Tensor, tau: f64, noise: &Tensor) -> Result<Tensor> {
+    ops::sigmoid(&((logits + noise)? / tau)?)
+}
+
+/// The straight-through trick: 0 or 1 forward, the relaxed sample's gradient.
+pub fn binary_concrete_st(logits: &Tensor, tau: f64) -> Result<Tensor> {
+    let soft = binary_concrete(logits, tau)?;
+    let hard = soft.ge(0.5)?.to_dtype(soft.dtype())?;
+    (hard - soft.detach())? + soft
+}
+
+pub fn hard_concrete(relaxed: &Tensor, (low, high): (f64, f64)) -> Result<Tensor> {
+    relaxed.affine(high - low, low)?.clamp(0., 1.)
+}
+
+pub fn hard_concrete_l0(logits: &Tensor, tau: f64, (low, high): (f64, f64)) -> Result<Tensor> {
+    ops::sigmoid(&logits.affine(1., -tau * (-low / high).ln())?)
 }
 
 /// Without a mask or with one, a row's largest entry is finite where the row is proper.

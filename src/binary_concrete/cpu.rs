@@ -1,0 +1,401 @@
+//! The formulas, as kernels/binary_concrete.cu has them.
+
+use super::Stretch;
+use crate::elementwise::{Elementwise, Formula, Silent};
+use crate::math::Real;
+use crate::rng::Logistic;
+use crate::simd::{Float, Mask, Simd};
+use candle_core::{Result, Tensor};
+
+/// What becomes of a relaxed gate `y = sigmoid(v)`.
+pub(super) trait Gate: Copy + Send + Sync + 'static {
+    /// The gate whose gradient this one has.
+    type Relaxed: Gate;
+    const KERNELS: Kernels;
+    fn relaxed(&self) -> Self::Relaxed;
+    /// Two numbers that [`Gate::of`] and [`Gate::slope`] are given as `limits`.
+    fn limits(&self) -> [f64; 2] {
+        [0.0; 2]
+    }
+    /// The gate, of the noisy logit `z` and of `v = z / tau`.
+    fn of<S: Simd, C: Real>(z: C::V<S>, v: C::V<S>, limits: [C::V<S>; 2]) -> C::V<S>;
+    /// Its derivative by `v`.
+    fn slope<S: Simd, C: Real>(v: C::V<S>, limits: [C::V<S>; 2]) -> C::V<S>;
+}
+
+/// The kernels of a gate: with a temperature that is a number, and with one that is an operand. Those of the gradients are
+/// looked at in a relaxed gate alone.
+pub(super) struct Kernels {
+    fixed: &'static str,
+    fixed_gradient: &'static str,
+    learned: &'static str,
+    learned_gradient: &'static str,
+    tau_gradient: &'static str,
+}
+
+const FILE: &str = "binary_concrete";
+
+/// `y`.
+#[derive(Clone, Copy)]
+pub(super) struct Concrete;
+/// 1 where the noisy logit is above 0, else 0.
+#[derive(Clone, Copy)]
+pub(super) struct StraightThrough;
+/// `clamp(low + (high - low) y, 0, 1)`.
+#[derive(Clone, Copy)]
+pub(super) struct Hard(pub(super) Stretch);
+
+#[inline(always)]
+fn one<S: Simd, C: Real>() -> C::V<S> {
+    C::V::<S>::splat(C::of(1.0))
+}
+
+#[inline(always)]
+fn zero<S: Simd, C: Real>() -> C::V<S> {
+    C::V::<S>::splat(C::default())
+}
+
+/// `exp(-|v|)` and `1 / (1 + exp(-|v|))`, from which neither `y` nor `1 - y` loses digits at either end.
+#[inline(always)]
+fn parts<S: Simd, C: Real>(v: C::V<S>) -> (C::V<S>, C::V<S>) {
+    // In this order a NaN passes.
+    let e = C::exp_lanes::<S>(-v.max(-v));
+    (e, one::<S, C>() / (one::<S, C>() + e))
+}
+
+#[inline(always)]
+fn sigmoid<S: Simd, C: Real>(v: C::V<S>) -> C::V<S> {
+    let (e, r) = parts::<S, C>(v);
+    Float::select(v.lt(zero::<S, C>()), e * r, r)
+}
+
+/// `y (1 - y)`.
+#[inline(always)]
+fn sigmoid_slope<S: Simd, C: Real>(v: C::V<S>) -> C::V<S> {
+    let (e, r) = parts::<S, C>(v);
+    (e * r) * r
+}
+
+/// Within the finite numbers above 0: a noisy logit of 0 then stays 0, and one of infinity what it is, at any temperature.
+#[inline(always)]
+fn bounded<S: Simd, C: Real>(inverse: C::V<S>) -> C::V<S> {
+    let inverse = C::V::<S>::splat(C::LARGEST).min(inverse);
+    C::V::<S>::splat(C::SMALLEST).max(inverse)
+}
+
+impl Gate for Concrete {
+    type Relaxed = Self;
+    const KERNELS: Kernels = Kernels {
+        fixed: "binary_concrete",
+        fixed_gradient: "binary_concrete_gradient",
+        learned: "binary_concrete_learned",
+        learned_gradient: "binary_concrete_learned_gradient",
+        tau_gradient: "binary_concrete_tau_gradient",
+    };
+    fn relaxed(&self) -> Self {
+        *self
+    }
+    #[inline(always)]
+    fn of<S: Simd, C: Real>(_: C::V<S>, v: C::V<S>, _: [C::V<S>; 2]) -> C::V<S> {
+        sigmoid::<S, C>(v)
+    }
+    #[inline(always)]
+    fn slope<S: Simd, C: Real>(v: C::V<S>, _: [C::V<S>; 2]) -> C::V<S> {
+        sigmoid_slope::<S, C>(v)
+    }
+}
+
+impl Gate for StraightThrough {
+    type Relaxed = Concrete;
+    const KERNELS: Kernels = Kernels {
+        fixed: "binary_concrete_st",
+        learned: "binary_concrete_st_learned",
+        ..Concrete::KERNELS
+    };
+    fn relaxed(&self) -> Concrete {
+        Concrete
+    }
+    #[inline(always)]
+    fn of<S: Simd, C: Real>(z: C::V<S>, _: C::V<S>, _: [C::V<S>; 2]) -> C::V<S> {
+        let (zero, one) = (zero::<S, C>(), one::<S, C>());
+        // What is neither is not a number, and stays that.
+        let positive = Float::select(zero.lt(z), one, z);
+        Float::select(z.le(zero), zero, positive)
+    }
+    #[inline(always)]
+    fn slope<S: Simd, C: Real>(v: C::V<S>, limits: [C::V<S>; 2]) -> C::V<S> {
+        Concrete::slope::<S, C>(v, limits)
+    }
+}
+
+impl Gate for Hard {
+    type Relaxed = Self;
+    const KERNELS: Kernels = Kernels {
+        fixed: "hard_concrete",
+        fixed_gradient: "hard_concrete_gradient",
+        learned: "hard_concrete_learned",
+        learned_gradient: "hard_concrete_learned_gradient",
+        tau_gradient: "hard_concrete_tau_gradient",
+    };
+    fn relaxed(&self) -> Self {
+        *self
+    }
+    fn limits(&self) -> [f64; 2] {
+        [self.0.low, self.0.high - self.0.low]
+    }
+    #[inline(always)]
+    fn of<S: Simd, C: Real>(_: C::V<S>, v: C::V<S>, [low, width]: [C::V<S>; 2]) -> C::V<S> {
+        let stretched = sigmoid::<S, C>(v).mul_add(width, low);
+        // In this order a NaN passes.
+        one::<S, C>().min(zero::<S, C>().max(stretched))
+    }
+    #[inline(always)]
+    fn slope<S: Simd, C: Real>(v: C::V<S>, [low, width]: [C::V<S>; 2]) -> C::V<S> {
+        let (e, r) = parts::<S, C>(v);
+        let y = Float::select(v.lt(zero::<S, C>()), e * r, r);
+        let stretched = y.mul_add(width, low);
+        let outside = stretched.le(zero::<S, C>()).or(one::<S, C>().le(stretched));
+        Float::select(outside, zero::<S, C>(), ((e * r) * r) * width)
+    }
+}
+
+/// A gate with a temperature that is a number: of the logits.
+#[derive(Clone, Copy)]
+pub(super) struct Fixed<G>(pub(super) G, pub(super) f64);
+/// Its gradient to the logits: of the logits and the gradient.
+#[derive(Clone, Copy)]
+struct FixedGradient<G>(G, f64);
+/// A gate whose temperature is the second operand.
+#[derive(Clone, Copy)]
+pub(super) struct Learned<G>(pub(super) G);
+/// Its gradient to the logits: of logits, temperatures and gradient.
+#[derive(Clone, Copy)]
+pub(super) struct LearnedGradient<G>(pub(super) G);
+/// Its gradient to the temperature of each element: of the same.
+#[derive(Clone, Copy)]
+pub(super) struct TauGradient<G>(pub(super) G);
+
+impl<G: Gate> Formula<1, 3> for Fixed<G> {
+    type Noise = Logistic;
+    const KERNEL: (&'static str, &'static str) = (FILE, G::KERNELS.fixed);
+
+    fn parameters(&self) -> [f64; 3] {
+        let [low, width] = self.0.limits();
+        [1.0 / self.1, low, width]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a]: [C::V<S>; 1],
+        noise: C::V<S>,
+        [inverse, low, width]: [C::V<S>; 3],
+    ) -> C::V<S> {
+        let z = a + noise;
+        G::of::<S, C>(z, z * bounded::<S, C>(inverse), [low, width])
+    }
+
+    fn backward(
+        op: &Elementwise<Self, 1, 3>,
+        [logits]: [&Tensor; 1],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; 1]> {
+        let Fixed(gate, tau) = op.formula;
+        let gradient = FixedGradient(gate.relaxed(), tau);
+        let to_logits = || op.with(gradient).gradient([logits, grad]);
+        Ok([logits.track_op().then(to_logits).transpose()?])
+    }
+}
+
+impl<G: Gate> Formula<2, 3> for FixedGradient<G> {
+    type Noise = Logistic;
+    const KERNEL: (&'static str, &'static str) = (FILE, G::KERNELS.fixed_gradient);
+
+    fn parameters(&self) -> [f64; 3] {
+        Fixed(self.0, self.1).parameters()
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, g]: [C::V<S>; 2],
+        noise: C::V<S>,
+        [inverse, low, width]: [C::V<S>; 3],
+    ) -> C::V<S> {
+        let inverse = bounded::<S, C>(inverse);
+        let v = (a + noise) * inverse;
+        (G::slope::<S, C>(v, [low, width]) * g) * inverse
+    }
+}
+
+impl<G: Gate> Formula<2, 2> for Learned<G> {
+    type Noise = Logistic;
+    const KERNEL: (&'static str, &'static str) = (FILE, G::KERNELS.learned);
+
+    fn parameters(&self) -> [f64; 2] {
+        self.0.limits()
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau]: [C::V<S>; 2],
+        noise: C::V<S>,
+        limits: [C::V<S>; 2],
+    ) -> C::V<S> {
+        let z = a + noise;
+        let inverse = bounded::<S, C>(one::<S, C>() / tau);
+        G::of::<S, C>(z, z * inverse, limits)
+    }
+}
+
+impl<G: Gate> Formula<3, 2> for LearnedGradient<G> {
+    type Noise = Logistic;
+    const KERNEL: (&'static str, &'static str) = (FILE, G::KERNELS.learned_gradient);
+
+    fn parameters(&self) -> [f64; 2] {
+        self.0.limits()
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau, g]: [C::V<S>; 3],
+        noise: C::V<S>,
+        limits: [C::V<S>; 2],
+    ) -> C::V<S> {
+        let inverse = bounded::<S, C>(one::<S, C>() / tau);
+        let v = (a + noise) * inverse;
+        (G::slope::<S, C>(v, limits) * g) * inverse
+    }
+}
+
+impl<G: Gate> Formula<3, 2> for TauGradient<G> {
+    type Noise = Logistic;
+    const KERNEL: (&'static str, &'static str) = (FILE, G::KERNELS.tau_gradient);
+
+    fn parameters(&self) -> [f64; 2] {
+        self.0.limits()
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau, g]: [C::V<S>; 3],
+        noise: C::V<S>,
+        limits: [C::V<S>; 2],
+    ) -> C::V<S> {
+        let inverse = bounded::<S, C>(one::<S, C>() / tau);
+        let v = (a + noise) * inverse;
+        // An infinite v has a slope of 0, and no part in the gradient.
+        let largest = C::V::<S>::splat(C::LARGEST);
+        let finite = (-largest).max(largest.min(v));
+        -(((G::slope::<S, C>(v, limits) * finite) * g) * inverse)
+    }
+}
+
+/// The probability that a hard gate is not 0: the sigmoid of the logit and an offset.
+#[derive(Clone, Copy)]
+pub(super) struct Open(pub(super) f64);
+/// Its gradient: of the logits and the gradient.
+#[derive(Clone, Copy)]
+struct OpenGradient(f64);
+
+impl Formula<1, 1> for Open {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, "hard_concrete_l0");
+
+    fn parameters(&self) -> [f64; 1] {
+        [self.0]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>([a]: [C::V<S>; 1], _: C::V<S>, [offset]: [C::V<S>; 1]) -> C::V<S> {
+        sigmoid::<S, C>(a + offset)
+    }
+
+    fn backward(
+        op: &Elementwise<Self, 1, 1>,
+        [logits]: [&Tensor; 1],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; 1]> {
+        let gradient = OpenGradient(op.formula.0);
+        let to_logits = || op.with(gradient).gradient([logits, grad]);
+        Ok([logits.track_op().then(to_logits).transpose()?])
+    }
+}
+
+impl Formula<2, 1> for OpenGradient {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, "hard_concrete_l0_gradient");
+
+    fn parameters(&self) -> [f64; 1] {
+        [self.0]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>([a, g]: [C::V<S>; 2], _: C::V<S>, [offset]: [C::V<S>; 1]) -> C::V<S> {
+        sigmoid_slope::<S, C>(a + offset) * g
+    }
+}
+
+/// The same with a temperature that is the second operand: the sigmoid of the logit less the temperature times a threshold.
+#[derive(Clone, Copy)]
+pub(super) struct OpenLearned(pub(super) f64);
+/// Its gradient to the logits: of logits, temperatures and gradient.
+#[derive(Clone, Copy)]
+pub(super) struct OpenLearnedGradient(pub(super) f64);
+/// Its gradient to the temperature of each element: of the same.
+#[derive(Clone, Copy)]
+pub(super) struct OpenTauGradient(pub(super) f64);
+
+impl Formula<2, 1> for OpenLearned {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, "hard_concrete_l0_learned");
+
+    fn parameters(&self) -> [f64; 1] {
+        [self.0]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau]: [C::V<S>; 2],
+        _: C::V<S>,
+        [threshold]: [C::V<S>; 1],
+    ) -> C::V<S> {
+        sigmoid::<S, C>(tau.neg_mul_add(threshold, a))
+    }
+}
+
+impl Formula<3, 1> for OpenLearnedGradient {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, "hard_concrete_l0_learned_gradient");
+
+    fn parameters(&self) -> [f64; 1] {
+        [self.0]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau, g]: [C::V<S>; 3],
+        _: C::V<S>,
+        [threshold]: [C::V<S>; 1],
+    ) -> C::V<S> {
+        sigmoid_slope::<S, C>(tau.neg_mul_add(threshold, a)) * g
+    }
+}
+
+impl Formula<3, 1> for OpenTauGradient {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, "hard_concrete_l0_tau_gradient");
+
+    fn parameters(&self) -> [f64; 1] {
+        [self.0]
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [a, tau, g]: [C::V<S>; 3],
+        _: C::V<S>,
+        [threshold]: [C::V<S>; 1],
+    ) -> C::V<S> {
+        -((sigmoid_slope::<S, C>(tau.neg_mul_add(threshold, a)) * threshold) * g)
+    }
+}

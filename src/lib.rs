@@ -7,6 +7,9 @@
 //! | its divergence from the prior | [`gaussian_kl`] | exact, to mean and log-variance |
 //! | a relaxed sample of a class | [`gumbel_softmax`] | to logits and temperature |
 //! | a one-hot sample of a class | [`gumbel_softmax_st`] | straight-through, that of the relaxed sample |
+//! | the indices of `k` classes drawn without replacement | [`gumbel_top_k`] | none |
+//! | a relaxed k-hot of such a sample | [`relaxed_top_k`] | to logits and temperature |
+//! | the k-hot itself | [`gumbel_top_k_st`] | straight-through, that of the relaxed k-hot |
 //! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
 //! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
 //! | rows with nothing to draw | [`improper_rows`] | none |
@@ -72,6 +75,7 @@ mod element;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;
+mod gumbel_top_k;
 mod improper_rows;
 #[cfg(feature = "cuda")]
 mod launch;
@@ -79,6 +83,7 @@ mod math;
 mod noise;
 mod op;
 mod output;
+mod relaxed_top_k;
 mod rng;
 mod rowwise;
 mod simd;
@@ -90,8 +95,10 @@ pub use categorical::categorical;
 pub use gaussian::{gaussian, gaussian_kl};
 pub use gumbel_max::gumbel_max;
 pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
+pub use gumbel_top_k::gumbel_top_k;
 pub use improper_rows::improper_rows;
 pub use noise::{gumbel, normal, uniform};
+pub use relaxed_top_k::{gumbel_top_k_st, relaxed_top_k};
 pub use rng::{DeviceKey, DeviceRng, Key, KeySource, Philox4x32, Rng};
 pub use temperature::Temperature;
 pub use tempered_softmax::{tempered_log_softmax, tempered_softmax};

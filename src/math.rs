@@ -40,6 +40,8 @@ pub(crate) trait Real:
     }
     /// `ln(x)` for positive normal `x`, relative error 1.3e-7 (f32), 3e-16 (f64).
     fn ln_lanes<S: Simd>(x: Self::V<S>) -> Self::V<S>;
+    /// `-ln(1 - v)` for `v` in `[0, 1)`, to the digits of a small `v`.
+    fn exponential<S: Simd>(v: Self::V<S>) -> Self::V<S>;
     /// `-ln(-ln(1 - v))` for `v` in `(0, 1)`.
     fn gumbel<S: Simd>(v: Self::V<S>) -> Self::V<S>;
     /// Inverse of the normal tail: `|z|` with `P(|Z| > |z|) = t`, from `t` and `1 - t`, both exact to the last digit.
@@ -197,13 +199,16 @@ impl Real for f32 {
         -neg_ln_f32::<S>(x)
     }
     #[inline(always)]
-    fn gumbel<S: Simd>(v: S::F32) -> S::F32 {
+    fn exponential<S: Simd>(v: S::F32) -> S::F32 {
         let one = S::F32::splat(1.0);
         let e = exponent_f32::<S>(one - v);
         // s = 2^-e, and u = 1 - s (1 - v) from v itself, so that no digit of a small v is lost.
         let s = S::F32::from_bits(S::U32::splat(0x3F80_0000).sub(e));
-        let exponential = neg_ln_reduced_f32::<S>(v.mul_add(s, one - s), e);
-        neg_ln_f32::<S>(exponential)
+        neg_ln_reduced_f32::<S>(v.mul_add(s, one - s), e)
+    }
+    #[inline(always)]
+    fn gumbel<S: Simd>(v: S::F32) -> S::F32 {
+        neg_ln_f32::<S>(Self::exponential::<S>(v))
     }
     #[inline(always)]
     fn normal_magnitude<S: Simd>(t: S::F32, x: S::F32) -> S::F32 {
@@ -416,13 +421,16 @@ impl Real for f64 {
         ln_reduced_f64::<S>(m, e)
     }
     #[inline(always)]
-    fn gumbel<S: Simd>(v: S::F64) -> S::F64 {
+    fn exponential<S: Simd>(v: S::F64) -> S::F64 {
         let one = S::F64::splat(1.0);
         let e = exponent_f64::<S>(one - v);
         let s = S::F64::from_bits(S::U64::splat(0x3FF0_0000_0000_0000).sub(e));
         let m = v.neg_mul_add(s, s - one);
-        let exponential = -ln_reduced_f64::<S>(m, e);
-        -Self::ln_lanes::<S>(exponential)
+        -ln_reduced_f64::<S>(m, e)
+    }
+    #[inline(always)]
+    fn gumbel<S: Simd>(v: S::F64) -> S::F64 {
+        -Self::ln_lanes::<S>(Self::exponential::<S>(v))
     }
     #[inline(always)]
     fn normal_magnitude<S: Simd>(t: S::F64, x: S::F64) -> S::F64 {

@@ -15,8 +15,10 @@ mod categorical;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;
+mod gumbel_top_k;
 mod improper_rows;
 mod noise;
+mod relaxed_top_k;
 mod support;
 mod tempered_softmax;
 
@@ -37,6 +39,8 @@ fn main() -> anyhow::Result<()> {
     tempered_softmax::bench(&mut suite);
     gumbel_max::bench(&mut suite);
     categorical::bench(&mut suite);
+    gumbel_top_k::bench(&mut suite);
+    relaxed_top_k::bench(&mut suite);
     gaussian::bench(&mut suite);
     improper_rows::bench(&mut suite);
     noise::bench(&mut suite);

@@ -5,11 +5,13 @@
 mod plan;
 mod race;
 mod rows;
+mod top_k;
 mod view;
 
 pub(crate) use plan::{Grid, Path, WARP, columns, elementwise, looped};
 pub(crate) use race::{Winner, race};
 pub(crate) use rows::{Forward, Operand, gradient, held_path, softmax, tau_gradient};
+pub(crate) use top_k::top_k;
 pub(crate) use view::KeyArg;
 
 use crate::rng::KeySource;

@@ -7,17 +7,17 @@ mod scores;
 mod softmax;
 mod source;
 mod temperature;
+mod top_k;
 
 pub(crate) use argmax::{argmax, has_nan};
 pub(crate) use gradient::{
     Gradient, LogSoftmaxGradient, SoftmaxGradient, gradient, gradient_into, tau_gradient,
 };
-pub(crate) use scores::{Perturbed, Plain, Scores};
+pub(crate) use scores::{Block, Perturbed, Plain, Scores, fill_block, flat_room};
 pub(crate) use softmax::{Form, pivot, pivot_lanes, row_map, row_max, softmax};
 pub(crate) use source::{Source, push};
-pub(crate) use temperature::Tau;
-#[cfg(feature = "cuda")]
-pub(crate) use temperature::inverse;
+pub(crate) use temperature::{Tau, inverse};
+pub(crate) use top_k::{Ranked, top_k};
 
 use crate::math::Real;
 use crate::output::{Split, threads};

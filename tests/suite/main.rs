@@ -15,6 +15,7 @@ mod cuda;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;
+mod gumbel_top_k;
 mod improper_rows;
 #[cfg(feature = "cuda")]
 mod kernels;
@@ -22,6 +23,7 @@ mod layout_rules;
 mod noise;
 mod precision;
 mod properties;
+mod relaxed_top_k;
 mod rng;
 mod support;
 mod tempered_softmax;

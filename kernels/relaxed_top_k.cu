@@ -58,7 +58,7 @@ struct Step {
 
 // ln(1 - share) of the largest class, where the others sum up to `rest` relative to the second and `rest q` to the first.
 DEVICE Real ln_left(Real share, Real rest, Real q, Real gap, Real inverse) {
-    if (share <= Real(0.5)) return -exponential_of(share);
+    if (share <= Real(0.5)) return -neg_ln_1m(share);
     if (rest == Real(0)) return -infinity();
     Real total = 1 + rest * q;
     if (rest * q > Real(1e-20)) return -neg_ln(rest * q / total);
@@ -139,7 +139,7 @@ struct Work {
             bool top = i == first.index;
             Real a = e[i] * step.factor;
             y[i] += top ? step.share : a;
-            c[i] += top ? left : -exponential_of(a);
+            c[i] += top ? left : -neg_ln_1m(a);
         }
         return first.w > -infinity() && first.w < infinity() && rest == rest;
     }

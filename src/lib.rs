@@ -118,3 +118,8 @@ pub fn simd_level() -> &'static str {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide to several draws at once, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/top_k.md")]
+struct GuideTopK;

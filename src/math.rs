@@ -40,8 +40,8 @@ pub(crate) trait Real:
     }
     /// `ln(x)` for positive normal `x`, relative error 1.3e-7 (f32), 3e-16 (f64).
     fn ln_lanes<S: Simd>(x: Self::V<S>) -> Self::V<S>;
-    /// `-ln(1 - v)` for `v` in `[0, 1)`, to the digits of a small `v`.
-    fn exponential<S: Simd>(v: Self::V<S>) -> Self::V<S>;
+    /// `-ln(1 - v)` for `v` in `[0, 1)`, relative error 2e-7 (f32), 5e-16 (f64).
+    fn neg_ln_1m<S: Simd>(v: Self::V<S>) -> Self::V<S>;
     /// `-ln(-ln(1 - v))` for `v` in `(0, 1)`.
     fn gumbel<S: Simd>(v: Self::V<S>) -> Self::V<S>;
     /// Inverse of the normal tail: `|z|` with `P(|Z| > |z|) = t`, from `t` and `1 - t`, both exact to the last digit.
@@ -199,7 +199,7 @@ impl Real for f32 {
         -neg_ln_f32::<S>(x)
     }
     #[inline(always)]
-    fn exponential<S: Simd>(v: S::F32) -> S::F32 {
+    fn neg_ln_1m<S: Simd>(v: S::F32) -> S::F32 {
         let one = S::F32::splat(1.0);
         let e = exponent_f32::<S>(one - v);
         // s = 2^-e, and u = 1 - s (1 - v) from v itself, so that no digit of a small v is lost.
@@ -208,7 +208,7 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn gumbel<S: Simd>(v: S::F32) -> S::F32 {
-        neg_ln_f32::<S>(Self::exponential::<S>(v))
+        neg_ln_f32::<S>(Self::neg_ln_1m::<S>(v))
     }
     #[inline(always)]
     fn normal_magnitude<S: Simd>(t: S::F32, x: S::F32) -> S::F32 {
@@ -421,7 +421,7 @@ impl Real for f64 {
         ln_reduced_f64::<S>(m, e)
     }
     #[inline(always)]
-    fn exponential<S: Simd>(v: S::F64) -> S::F64 {
+    fn neg_ln_1m<S: Simd>(v: S::F64) -> S::F64 {
         let one = S::F64::splat(1.0);
         let e = exponent_f64::<S>(one - v);
         let s = S::F64::from_bits(S::U64::splat(0x3FF0_0000_0000_0000).sub(e));
@@ -430,7 +430,7 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn gumbel<S: Simd>(v: S::F64) -> S::F64 {
-        -Self::ln_lanes::<S>(Self::exponential::<S>(v))
+        -Self::ln_lanes::<S>(Self::neg_ln_1m::<S>(v))
     }
     #[inline(always)]
     fn normal_magnitude<S: Simd>(t: S::F64, x: S::F64) -> S::F64 {
@@ -460,6 +460,7 @@ mod tests {
         ExpMinusLinear,
         Expm1,
         Ln,
+        NegLn1m,
         Normal,
     }
 
@@ -479,6 +480,7 @@ mod tests {
                     Function::ExpMinusLinear => C::exp_minus_linear::<S>(x),
                     Function::Expm1 => C::expm1_lanes::<S>(x),
                     Function::Ln => C::ln_lanes::<S>(x),
+                    Function::NegLn1m => C::neg_ln_1m::<S>(x),
                     Function::Normal => C::normal_magnitude::<S>(x, C::V::<S>::splat(y)),
                 },
             )
@@ -538,6 +540,13 @@ mod tests {
             assert!(worst::<f32>(Function::Ln, low, high, f64::ln) < 1.3e-7);
             assert!(worst::<f64>(Function::Ln, low, high, f64::ln) < 4e-16);
         }
+        let exact = |v: f64| -(-v).ln_1p();
+        for (low, high) in [(1e-30, 1e-29), (1e-8, 1e-7), (1e-4, 0.3), (0.2, 0.999)] {
+            assert!(worst::<f32>(Function::NegLn1m, low, high, exact) < 2e-7);
+            assert!(worst::<f64>(Function::NegLn1m, low, high, exact) < 5e-16);
+        }
+        assert_eq!(at::<f32>(Function::NegLn1m, 0.0), 0.0);
+        assert_eq!(at::<f64>(Function::NegLn1m, 0.0), 0.0);
     }
 
     #[test]

@@ -48,8 +48,8 @@ DEVICE float neg_ln(float x) {
     return neg_ln_reduced(minus(1.0f, float_of_bits(bits_of_float(x) - e)), e);
 }
 
-// -ln(1 - v) for v in [0, 1), to the digits of a small v.
-DEVICE float exponential_of(float v) {
+// -ln(1 - v) for v in [0, 1), no digit of a small v lost.
+DEVICE float neg_ln_1m(float v) {
     u32 e = exponent_field(minus(1.0f, v));
     // s = 2^-e, and u = 1 - s (1 - v) from v itself, so that no digit of a small v is lost.
     float s = float_of_bits(0x3F800000u - e);
@@ -57,7 +57,7 @@ DEVICE float exponential_of(float v) {
 }
 
 // -ln(-ln(1 - v)) for v in (0, 1).
-DEVICE float gumbel_of(float v) { return neg_ln(exponential_of(v)); }
+DEVICE float gumbel_of(float v) { return neg_ln(neg_ln_1m(v)); }
 
 // Inverse of the normal tail: |z| with P(|Z| > |z|) = t, from t and x = 1 - t, both exact to the last digit, is x times one of
 // two polynomials of w = -ln(1 - x^2): the second where w is 5 or more.
@@ -114,13 +114,13 @@ DEVICE double neg_ln(double x) {
     return -ln_reduced(minus(double_of_bits(bits_of_double(x) - e), 1.0), e);
 }
 
-DEVICE double exponential_of(double v) {
+DEVICE double neg_ln_1m(double v) {
     u64 e = exponent_field(minus(1.0, v));
     double s = double_of_bits(0x3FF0000000000000ull - e);
     return -ln_reduced(fmadd(-v, s, minus(s, 1.0)), e);
 }
 
-DEVICE double gumbel_of(double v) { return neg_ln(exponential_of(v)); }
+DEVICE double gumbel_of(double v) { return neg_ln(neg_ln_1m(v)); }
 
 DEVICE double normal_magnitude(double t, double x) {
     double w = neg_ln(times(t, plus(x, 1.0)));

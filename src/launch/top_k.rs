@@ -46,10 +46,10 @@ pub(crate) fn top_k(
     };
     let suffix = if across { "_across" } else { "" };
     let held = LANE_GROUPS * 16 / (group * context.wide().size_in_bytes());
-    let mut args = context.args();
-    args.input(input, Some(dim))?;
     if groups <= held * WARP && k <= LANES_DRAW {
         let lanes = groups.next_power_of_two().min(WARP);
+        let mut args = context.args();
+        args.input(input, Some(dim))?;
         args.output(&mut out)?;
         args.rows(rows);
         args.key(key)?;
@@ -63,6 +63,8 @@ pub(crate) fn top_k(
     let wanted = (2 * context.processors()?).div_ceil(rows.outer.max(1));
     let pieces = wanted.min(groups / stretch).max(groups.div_ceil(COUNTED));
     if across || pieces < 2 {
+        let mut args = context.args();
+        args.input(input, Some(dim))?;
         args.output(&mut out)?;
         args.rows(rows);
         args.key(key)?;
@@ -78,6 +80,8 @@ pub(crate) fn top_k(
     let per_piece = groups.div_ceil(pieces);
     let pieces = groups.div_ceil(per_piece);
     let mut drawn = context.scratch(rows.count() * pieces * k * words(context))?;
+    let mut args = context.args();
+    args.input(input, Some(dim))?;
     args.output(&mut drawn)?;
     args.rows(rows);
     args.key(key)?;
@@ -131,9 +135,9 @@ fn sorted(
     args.key(key)?;
     args.number(padded)?;
     args.launch("gumbel_top_k_keys", grid(all))?;
-    let mut sort = |from: usize, to: usize| {
+    let sort = |ranks: &mut CudaStorage, from: usize, to: usize| {
         let mut args = context.args();
-        args.output(&mut ranks)?;
+        args.output(ranks)?;
         args.number(padded)?;
         args.number(from)?;
         args.number(to)?;
@@ -144,7 +148,7 @@ fn sorted(
         };
         args.launch("gumbel_top_k_sort", tiles)
     };
-    sort(2, SORT_TILE)?;
+    sort(&mut ranks, 2, SORT_TILE)?;
     let mut size = 2 * SORT_TILE;
     while size <= padded {
         let mut stride = size / 2;
@@ -157,7 +161,7 @@ fn sorted(
             args.launch("gumbel_top_k_merge", grid(all / 2))?;
             stride /= 2;
         }
-        sort(size, size)?;
+        sort(&mut ranks, size, size)?;
         size *= 2;
     }
     let mut args = context.args();

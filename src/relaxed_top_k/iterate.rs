@@ -59,7 +59,7 @@ fn ln_left<S: Simd, C: Real>(share: C, rest: f64, q: f64, gap: C, inverse: C) ->
         let left = scalar::<S, C>(
             share,
             #[inline(always)]
-            |share| C::exponential::<S>(share),
+            |share| C::neg_ln_1m::<S>(share),
         );
         return C::of(-left.f64());
     }
@@ -142,7 +142,7 @@ outlined! {
             let a = C::V::<S>::load(&e[at..]) * shares;
             (C::V::<S>::load(&khot[at..]) + a).store(&mut khot[at..]);
             if !last {
-                (C::V::<S>::load(&c[at..]) - C::exponential::<S>(a)).store(&mut c[at..]);
+                (C::V::<S>::load(&c[at..]) - C::neg_ln_1m::<S>(a)).store(&mut c[at..]);
             }
         }
         khot[top] = C::of(khot[top].f64() + 1.0 / total);

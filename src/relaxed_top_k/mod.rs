@@ -31,9 +31,9 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 ///   [`gumbel_softmax`](crate::gumbel_softmax). A logit of -inf is a mask: 0, gradient 0. A row with fewer than `k` others, or
 ///   with NaN or +inf, is NaN, and no other row is.
 /// * **Gradient**: through the iterations, at fixed noise, to the logits and to a `tau` tensor; each is a pass of its own over
-///   the iterations, which are drawn and computed again. Nothing is kept for it. Scratch: on the CPU, `k + 4` values for each
-///   element of a row, for each thread; on a CUDA device, `k + 4` values for each element of the rows that are at work, which
-///   are two blocks for each multiprocessor at most. Time: `k` passes over the row, forward, and two more for each, backward.
+///   the iterations, which are drawn and computed again. Nothing is kept for it. Scratch: `k + 5` values for each element of
+///   the rows that are at work: on the CPU, one for each thread, or some thousand elements of shorter ones; on a CUDA device,
+///   as many as 256 MiB hold, and one block's at least. Time: `k` softmaxes forward, about half as much again backward.
 /// * **Errors**: `k` of 0 or above the size of `dim`; `tau` not finite or not above 0, or of a shape, dtype or device that
 ///   does not fit; a dtype that is not listed; `dim` out of range or empty; a key whose stream is not below 2^63.
 /// * **Source**: Xie, Ermon, "Reparameterizable subset sampling via continuous relaxations", arXiv 1901.10517.

@@ -6,7 +6,7 @@ use crate::element::{Element, Vector};
 use crate::math::Real;
 use crate::output::{Piece, Split, fill, parallel, threads};
 use crate::rng::{FILL_SLACK, RaceReal, RaceScratch, Stream, Taker};
-use crate::simd::{Float, Kernel, Simd, dispatch, outlined};
+use crate::simd::{Float, Kernel, LANES_F32, Simd, dispatch, outlined};
 use std::fmt;
 
 /// Rows of so many times `k` elements are raced lazily; in shorter ones too many vectors hold a score above the bar.
@@ -23,6 +23,8 @@ pub(crate) trait Ranked: RaceReal {
     fn rank(self, index: u32) -> Self::Rank;
     fn score(rank: Self::Rank) -> Self;
     fn index(rank: Self::Rank) -> u32;
+    /// The next number below.
+    fn below(self) -> Self;
 }
 
 macro_rules! ranked {
@@ -50,6 +52,10 @@ macro_rules! ranked {
             #[inline(always)]
             fn index(rank: $rank) -> u32 {
                 !(rank as u32)
+            }
+            #[inline(always)]
+            fn below(self) -> $t {
+                self.next_down()
             }
         }
     };
@@ -109,7 +115,7 @@ impl<C: Ranked> Top<C> {
         self.ranks.clear();
     }
 
-    /// Throws away all but the `k` best.
+    /// Throws away all but the `k` best, and puts the bar there.
     #[inline(never)]
     fn cut(&mut self) {
         if self.ranks.len() > self.k {
@@ -119,6 +125,16 @@ impl<C: Ranked> Top<C> {
             self.ranks.truncate(self.k);
             self.bar = C::score(last);
         }
+    }
+
+    /// Raises the bar to just below the `k`-th largest of at least `k` maxima of different elements: as many elements reach it.
+    fn raise(&mut self, maxima: &[C]) {
+        debug_assert!(self.ranks.is_empty() && maxima.len() >= self.k);
+        self.ranks.extend(maxima.iter().map(|&max| max.rank(0)));
+        let last = self.k - 1;
+        let (_, &mut last, _) = self.ranks.select_nth_unstable_by(last, |a, b| b.cmp(a));
+        self.bar = C::score(last).below();
+        self.ranks.clear();
     }
 
     /// Takes in another part of the row, earlier or later.
@@ -314,6 +330,7 @@ where
     /// Scores, or logits where the race is lazy.
     buffer: Vec<E::Compute>,
     race: RaceScratch<E::Compute>,
+    maxima: Vec<E::Compute>,
     top: Top<E::Compute>,
     indices: Vec<u32>,
 }
@@ -326,13 +343,45 @@ where
         Self {
             buffer: vec![E::Compute::default(); TILE + FILL_SLACK],
             race: E::Compute::scratch(TILE),
+            maxima: vec![E::Compute::default(); (MAXIMA * k).min(TILE / 4) + LANES_F32],
             top: Top::new(k, rows.len),
             indices: vec![0; k],
         }
     }
 }
 
+/// Of this many maxima per draw the bar is made, before the first elements of a row are taken in.
+const MAXIMA: usize = 2;
+
+/// Raises the bar by the first scores of a row, lane by lane, where they are many more than the maxima. A NaN among them may
+/// leave it too low, which is as good.
+#[inline(always)]
+fn raise_bar<S: Simd, C: Ranked>(scores: &[C], maxima: &mut [C], top: &mut Top<C>) {
+    let lanes = C::V::<S>::LANES;
+    let n = (MAXIMA * top.k).next_multiple_of(lanes);
+    if n > maxima.len() || scores.len() < 4 * n {
+        return;
+    }
+    let maxima = &mut maxima[..n];
+    maxima.fill(C::NEG_INFINITY);
+    for scores in scores.chunks(n) {
+        for (max, x) in maxima
+            .chunks_exact_mut(lanes)
+            .zip(scores.chunks_exact(lanes))
+        {
+            C::V::<S>::load(max).max(Float::load(x)).store(max);
+        }
+    }
+    top.raise(maxima);
+}
+
 outlined! {
+    /// Takes in the first scores of a row.
+    fn scan_first['a, C: Ranked](scores: &'a [C], maxima: &'a mut [C], top: &'a mut Top<C>) -> () {
+        raise_bar::<S, C>(scores, maxima, top);
+        top.scan_all::<S>(scores, 0);
+    }
+
     /// Takes in finished scores, the first of which has index `first`.
     fn scan['a, C: Ranked](scores: &'a [C], first: usize, top: &'a mut Top<C>) -> () {
         top.scan_all::<S>(scores, first);
@@ -366,6 +415,7 @@ fn take<S: Simd, E: Element>(
     let Scratch {
         buffer,
         race: room,
+        maxima,
         top,
         ..
     } = scratch;
@@ -378,7 +428,12 @@ fn take<S: Simd, E: Element>(
             race::<S, E::Compute>(&scores.stream, place, buffer, room, top);
         } else {
             let offset = scores.fill::<S>(start + at, count, buffer);
-            scan::<S, E::Compute>(&buffer[offset..offset + count], first + at, top);
+            let scores = &buffer[offset..offset + count];
+            if first + at == 0 {
+                scan_first::<S, E::Compute>(scores, maxima, top);
+            } else {
+                scan::<S, E::Compute>(scores, first + at, top);
+            }
         }
     }
 }
@@ -421,7 +476,7 @@ where
             match shared {
                 Some(offset) => {
                     let own = &scratch.buffer[offset + row * len..][..len];
-                    scan::<S, E::Compute>(own, 0, &mut scratch.top);
+                    scan_first::<S, E::Compute>(own, &mut scratch.maxima, &mut scratch.top);
                 }
                 None => take::<S, E>(scores, lazy, (first + row) * len, 0, len, scratch),
             }

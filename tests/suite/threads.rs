@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
     Key, bits, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, normal, tempered_log_softmax, tempered_softmax, uniform,
+    gumbel_softmax_st, gumbel_top_k, normal, relaxed_top_k, tempered_log_softmax, tempered_softmax,
+    uniform,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -50,6 +51,10 @@ fn everything(shape: &[usize], dim: usize, dtype: DType) -> Result<Vec<(&'static
             "categorical",
             data::bits(&categorical(x.as_tensor(), dim, KEY)?),
         ),
+        (
+            "gumbel_top_k",
+            data::bits(&gumbel_top_k(x.as_tensor(), shape[dim].min(9), dim, KEY)?),
+        ),
     ];
     let relaxed = [
         (
@@ -88,6 +93,10 @@ fn everything(shape: &[usize], dim: usize, dtype: DType) -> Result<Vec<(&'static
         out.push((name, data::bits(&y)));
         out.extend(gradients(&y, &[&x, &l], 6)?.into_iter().map(|g| (name, g)));
     }
+    let y = relaxed_top_k(x.as_tensor(), shape[dim].min(3), tau.as_tensor(), dim, KEY)?;
+    out.push(("relaxed_top_k", data::bits(&y)));
+    let all = gradients(&y, &[&x, &tau], 7)?;
+    out.extend(all.into_iter().map(|g| ("relaxed_top_k", g)));
     // the same rows as a view, whose loads go another way
     let turned = x.as_tensor().transpose(0, shape.len() - 1)?;
     let turned_dim = match dim {

@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
     Key, Philox4x32, Rng, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, normal, tempered_log_softmax, tempered_softmax, uniform,
+    gumbel_softmax_st, gumbel_top_k, gumbel_top_k_st, normal, relaxed_top_k, tempered_log_softmax,
+    tempered_softmax, uniform,
 };
 use rand::{Rng as _, SeedableRng};
 
@@ -50,6 +51,8 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
             ("tempered_log_softmax", tempered_log_softmax(&x, 0.75, 1)?),
             ("gumbel_softmax", gumbel_softmax(&x, 0.75, 1, KEY)?),
             ("gumbel_softmax_st", gumbel_softmax_st(&x, 0.75, 1, KEY)?),
+            ("relaxed_top_k", relaxed_top_k(&x, 2, 0.75, 1, KEY)?),
+            ("gumbel_top_k_st", gumbel_top_k_st(&x, 2, 0.75, 1, KEY)?),
         ] {
             out.push((format!("{name} {dtype:?}"), data::bits(&y)));
         }
@@ -69,6 +72,10 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
         out.push((
             format!("gumbel_max {dtype:?}"),
             data::bits(&gumbel_max(&wide, 1, KEY)?),
+        ));
+        out.push((
+            format!("gumbel_top_k {dtype:?}"),
+            data::bits(&gumbel_top_k(&wide.narrow(0, 0, 2)?, 6, 1, KEY)?),
         ));
         out.push((
             format!("categorical {dtype:?}"),

@@ -22,13 +22,12 @@ constexpr u32 NONE = 0xFFFFFFFFu;
 static_assert(MOST + STEP <= ROOM, "a step must fit behind what is drawn");
 
 // A score and its index, in the order of the result. NaN and +inf are above all scores: whatever else a row holds, the first of
-// its order then says so.
+// its order then says so. The index is as wide as the score, so that all bytes of it are its own.
 struct Rank {
-    Ordered score;
-    u32 index;
+    Ordered score, index;
 
     DEVICE Rank none() { return Rank{0, NONE}; }
-    DEVICE Rank of(Real score, u32 index) {
+    DEVICE Rank of(Real score, Ordered index) {
         // The sum makes -0 a 0, of which it is not below.
         return Rank{score < infinity() ? ordered(plus(score, Real(0))) : ~Ordered(0), index};
     }
@@ -50,7 +49,7 @@ struct Drawn {
     __device__ __forceinline__ Drawn(u32* out, const Rows& rows, u64 row, u32 k)
         : first(out + (row / rows.inner * k * rows.inner + row % rows.inner)), step(rows.inner) {}
     __device__ __forceinline__ void put(u32 place, const Rank& rank, bool improper) const {
-        first[place * step] = improper ? place : rank.index;
+        first[place * step] = improper ? place : u32(rank.index);
     }
 };
 
@@ -136,12 +135,12 @@ DEVICE void draw_lanes(const Element* x, const View& view, u32* out, const Rows&
             }
         improper = improper || best.improper();
         if (active && team.rank() == 0) drawn.put(place, best, improper);
-        if (mine.index == best.index) {
+        if (u32(mine.index) == u32(best.index)) {
 #pragma unroll
             for (int i = 0; i < LANE_GROUPS; ++i)
 #pragma unroll
                 for (int e = 0; e < GROUP; ++e)
-                    if (index_of(i, e) == best.index) own[i][e] = 0;
+                    if (index_of(i, e) == u32(best.index)) own[i][e] = 0;
             mine = best_of_own();
         }
     }
@@ -149,12 +148,15 @@ DEVICE void draw_lanes(const Element* x, const View& view, u32* out, const Rows&
 
 // ---------------------------------------------------------------------------------------------- longer rows, by blocks
 
+// Of the pairs that a sort compares at a stride, the first of pair i.
+DEVICE u32 first_of_pair(u32 i, u32 stride) { return (i & ~(stride - 1)) << 1 | (i & (stride - 1)); }
+
 // Puts a power of two of candidates into order; all threads of the block call it.
 DEVICE void sort_shared(Rank* ranks, u32 count) {
     for (u32 size = 2; size <= count; size *= 2)
         for (u32 stride = size / 2; stride > 0; stride /= 2) {
             for (u32 i = threadIdx.x; i < count / 2; i += THREADS) {
-                u32 low = 2 * i - (i & (stride - 1)), high = low + stride;
+                u32 low = first_of_pair(i, stride), high = low | stride;
                 Rank a = ranks[low], b = ranks[high];
                 if ((low & size) == 0 ? b.before(a) : a.before(b)) ranks[low] = b, ranks[high] = a;
             }
@@ -351,7 +353,7 @@ __global__ void __launch_bounds__(THREADS, 1) KERNEL(gumbel_top_k_sort)(Rank* ra
     for (u32 size = from; size <= to; size *= 2)
         for (u32 stride = size / 2 < SORT_TILE / 2 ? size / 2 : SORT_TILE / 2; stride > 0; stride /= 2) {
             for (u32 i = threadIdx.x; i < SORT_TILE / 2; i += THREADS) {
-                u32 low = 2 * i - (i & (stride - 1)), high = low + stride;
+                u32 low = first_of_pair(i, stride), high = low | stride;
                 Rank a = tile[low], b = tile[high];
                 // The last size is that of the whole row, which is all in one order.
                 bool falling = size == padded || ((place + low) & size) == 0;
@@ -365,7 +367,7 @@ __global__ void __launch_bounds__(THREADS, 1) KERNEL(gumbel_top_k_sort)(Rank* ra
 __global__ void __launch_bounds__(THREADS, 1)
     KERNEL(gumbel_top_k_merge)(Rank* ranks, u32 padded, u32 size, u32 stride) {
     u64 i = u64(blockIdx.x) * THREADS + threadIdx.x;
-    u64 low = 2 * i - (i & (stride - 1)), high = low + stride;
+    u64 inside = i & (stride - 1), low = (i - inside) * 2 | inside, high = low | stride;
     Rank a = ranks[low], b = ranks[high];
     bool falling = size == padded || (u32(low & (padded - 1)) & size) == 0;
     if (falling ? b.before(a) : a.before(b)) ranks[low] = b, ranks[high] = a;

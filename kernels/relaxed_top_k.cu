@@ -9,10 +9,10 @@
 // those of the reductions. A row with fewer than k logits above -inf, or with NaN or +inf, comes out as NaN.
 #include "softmax.cuh"
 
-// A class's score, and what it is made of.
+// A class's score, and what it is made of. The index is as wide as they are, so that all bytes of it are its own.
 struct Lead {
     Real w, z, c;
-    u32 index;
+    Ordered index;
 
     DEVICE Lead none() { return Lead{-infinity(), 0, 0, 0xFFFFFFFFu}; }
     __device__ __forceinline__ bool before(const Lead& other) const {
@@ -125,7 +125,7 @@ struct Work {
         Compensated sum{0, 0};
 #pragma unroll 1
         for (u32 i = team.rank(); i < len; i += team.size()) {
-            e[i] = i == first.index ? Real(0) : exp_scaled(below(z[i], c[i]) * tau.scale);
+            e[i] = i == u32(first.index) ? Real(0) : exp_scaled(below(z[i], c[i]) * tau.scale);
             sum.add(e[i]);
         }
         Real rest = team.template reduce<Sum, 0>(sum.sum);
@@ -136,7 +136,7 @@ struct Work {
         Real left = ln_left(step.share, rest, q, step.gap, tau.inverse);
 #pragma unroll 1
         for (u32 i = team.rank(); i < len; i += team.size()) {
-            bool top = i == first.index;
+            bool top = i == u32(first.index);
             Real a = e[i] * step.factor;
             y[i] += top ? step.share : a;
             c[i] += top ? left : -neg_ln_1m(a);

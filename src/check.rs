@@ -132,6 +132,24 @@ pub(crate) fn indexed_rows(
     Ok((rows, dim))
 }
 
+/// [`indexed_rows`] for an op that draws `k` elements of each row.
+pub(crate) fn drawn_rows(
+    op: &'static str,
+    tensor: &Tensor,
+    k: usize,
+    dim: impl Dim,
+) -> Result<(Rows, usize)> {
+    let (rows, dim) = indexed_rows(op, tensor, dim)?;
+    if k == 0 || k > rows.len {
+        bail!(
+            "{op}: k is {k}, expected 1 to {}, the size of dim {dim} of shape {:?}",
+            rows.len,
+            tensor.dims()
+        )
+    }
+    Ok((rows, dim))
+}
+
 /// The temperature rule, for one value.
 pub(crate) fn tau(op: &str, tau: f64) -> Result<()> {
     if tau.is_finite() && tau > 0.0 {

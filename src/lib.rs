@@ -7,6 +7,9 @@
 //! | its divergence from the prior | [`gaussian_kl`] | exact, to mean and log-variance |
 //! | a relaxed sample of a class | [`gumbel_softmax`] | to logits and temperature |
 //! | a one-hot sample of a class | [`gumbel_softmax_st`] | straight-through, that of the relaxed sample |
+//! | the indices of `k` classes drawn without replacement | [`gumbel_top_k`] | none |
+//! | a relaxed k-hot of such a sample | [`relaxed_top_k`] | to logits and temperature |
+//! | the k-hot itself | [`gumbel_top_k_st`] | straight-through, that of the relaxed k-hot |
 //! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
 //! | a relaxed 0 or 1 | [`binary_concrete`] | to logits and temperature |
 //! | a sampled 0 or 1 | [`binary_concrete_st`] | straight-through, that of the relaxed sample |
@@ -15,7 +18,6 @@
 //! | rows with nothing to draw | [`improper_rows`] | none |
 //! | functions with kinks | [`subgradient`]: `relu`, `abs`, `clamp`, `max` and more | the subgradient of your choice at each kink |
 //! | rounding, thresholds, arg-maxima | [`straight_through`]: `round`, `sign`, `quantize`, `one_hot` and more | straight-through |
-//! | noise | [`uniform`], [`gumbel`], [`normal`] | none |
 //! | noise | [`uniform`], [`gumbel`], [`exponential`], [`logistic`], [`normal`] | none |
 //!
 //! ```
@@ -81,6 +83,7 @@ mod gaussian;
 mod gumbel_max;
 mod gumbel_rao;
 mod gumbel_softmax;
+mod gumbel_top_k;
 mod improper_rows;
 #[cfg(feature = "cuda")]
 mod launch;
@@ -90,6 +93,7 @@ mod op;
 mod output;
 mod piecewise;
 mod reinmax;
+mod relaxed_top_k;
 mod rng;
 mod rowwise;
 mod simd;
@@ -107,9 +111,11 @@ pub use gaussian::{gaussian, gaussian_kl};
 pub use gumbel_max::gumbel_max;
 pub use gumbel_rao::gumbel_rao;
 pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
+pub use gumbel_top_k::gumbel_top_k;
 pub use improper_rows::improper_rows;
 pub use noise::{exponential, gumbel, logistic, normal, uniform};
 pub use reinmax::reinmax;
+pub use relaxed_top_k::{gumbel_top_k_st, relaxed_top_k};
 pub use rng::{DeviceKey, DeviceRng, Key, KeySource, Philox4x32, Rng};
 pub use temperature::Temperature;
 pub use tempered_softmax::{tempered_log_softmax, tempered_softmax};
@@ -134,3 +140,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guide/subgradients_and_straight_through.md")]
 struct GuideSubgradientsAndStraightThrough;
+
+/// The guide to several draws at once, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/top_k.md")]
+struct GuideTopK;

@@ -80,6 +80,13 @@ pub(crate) fn without(layout: &Layout, dim: usize) -> Shape {
     dims.into()
 }
 
+/// The shape of a layout with `dim` of another size.
+pub(crate) fn with_size(layout: &Layout, dim: usize, size: usize) -> Shape {
+    let mut dims = layout.dims().to_vec();
+    dims[dim] = size;
+    dims.into()
+}
+
 /// A new tensor, with no gradient, on the CPU.
 pub(crate) fn tensor<E: Element>(data: Vec<E>, shape: Shape) -> Tensor {
     let storage = Storage::Cpu(E::storage(data));

@@ -54,12 +54,12 @@ DEVICE float neg_ln(float x) {
     return neg_ln_reduced(minus(1.0f, float_of_bits(bits_of_float(x) - e)), e);
 }
 
-// -ln(-ln(1 - v)) for v in (0, 1).
-DEVICE float gumbel_of(float v) {
+// -ln(1 - v) for v in [0, 1), no digit of a small v lost.
+DEVICE float neg_ln_1m(float v) {
     u32 e = exponent_field(minus(1.0f, v));
     // s = 2^-e, and u = 1 - s (1 - v) from v itself, so that no digit of a small v is lost.
     float s = float_of_bits(0x3F800000u - e);
-    return neg_ln(neg_ln_reduced(fmadd(v, s, minus(1.0f, s)), e));
+    return neg_ln_reduced(fmadd(v, s, minus(1.0f, s)), e);
 }
 
 // -ln(1 - v) of p = min(v, 1 - v) in (0, 1/2], which is 1 - v where `upper`.
@@ -80,6 +80,8 @@ DEVICE float logistic_magnitude(float p, float rest) {
     float k = centre ? 0.0f : __int2float_rn(int(e));
     return fmadd(-k, LN_2_OF_FIELD, minus(neg_ln_near_one(low), neg_ln_near_one(high)));
 }
+// -ln(-ln(1 - v)) for v in (0, 1).
+DEVICE float gumbel_of(float v) { return neg_ln(neg_ln_1m(v)); }
 
 // Inverse of the normal tail: |z| with P(|Z| > |z|) = t, from t and x = 1 - t, both exact to the last digit, is x times one of
 // two polynomials of w = -ln(1 - x^2): the second where w is 5 or more.
@@ -136,10 +138,10 @@ DEVICE double neg_ln(double x) {
     return -ln_reduced(minus(double_of_bits(bits_of_double(x) - e), 1.0), e);
 }
 
-DEVICE double gumbel_of(double v) {
+DEVICE double neg_ln_1m(double v) {
     u64 e = exponent_field(minus(1.0, v));
     double s = double_of_bits(0x3FF0000000000000ull - e);
-    return neg_ln(-ln_reduced(fmadd(-v, s, minus(s, 1.0)), e));
+    return -ln_reduced(fmadd(-v, s, minus(s, 1.0)), e);
 }
 
 DEVICE double exponential_of(double p, bool upper) {
@@ -157,6 +159,7 @@ DEVICE double logistic_magnitude(double p, double rest) {
     double high = centre ? rest : fmadd(-p, s, minus(s, 1.0));
     return minus(ln_reduced(high, centre ? 0 : e_high), ln_reduced(low, centre ? 0 : e_low));
 }
+DEVICE double gumbel_of(double v) { return neg_ln(neg_ln_1m(v)); }
 
 DEVICE double normal_magnitude(double t, double x) {
     double w = neg_ln(times(t, plus(x, 1.0)));

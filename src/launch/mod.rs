@@ -7,6 +7,7 @@ mod extreme;
 mod plan;
 mod race;
 mod rows;
+mod top_k;
 mod view;
 
 pub(crate) use elementwise::elementwise;
@@ -14,6 +15,7 @@ pub(crate) use extreme::extreme;
 pub(crate) use plan::{Grid, Path, WARP, columns, looped, over_groups};
 pub(crate) use race::{Winner, race};
 pub(crate) use rows::{Forward, Operand, gradient, held_path, softmax, tau_gradient};
+pub(crate) use top_k::top_k;
 
 use crate::rng::KeySource;
 use crate::rowwise::Rows;

@@ -43,7 +43,7 @@ pub(crate) fn group(size: usize) -> usize {
 }
 
 /// The most groups that a row can have, wherever in one it begins.
-fn groups(len: usize, group: usize) -> usize {
+pub(super) fn groups(len: usize, group: usize) -> usize {
     if len.is_multiple_of(group) {
         len / group
     } else {

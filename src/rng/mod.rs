@@ -11,7 +11,7 @@ pub use key::{Key, Rng};
 pub(crate) use maps::{Exponential, Gumbel, Logistic, Noise, NoiseReal, Normal, Uniform, fill};
 pub use philox::Philox4x32;
 pub(crate) use philox::Stream;
-pub(crate) use race::{Race, RaceReal, RaceScratch};
+pub(crate) use race::{Race, RaceReal, RaceScratch, Taker};
 
 /// The most elements that [`fill`] draws at a time.
 pub(crate) const GROUP: usize = 64;

@@ -1,8 +1,32 @@
-//! The Gumbel race: the largest of logits plus Gumbel noise, and where it is.
+//! The Gumbel race: the largest of logits plus Gumbel noise, one or several, and where they are.
 
 use super::maps::{Gumbel, Noise, NoiseReal, REFINED_BELOW};
 use super::{FILL_SLACK, Stream, fill};
 use crate::simd::{Bits, Float, Mask, Simd};
+
+/// What takes in the scores of a row, in the order of their indices.
+pub(crate) trait Taker<C: NoiseReal> {
+    /// A score that is not above this one changes nothing.
+    fn bar(&self) -> C;
+
+    /// Takes in finished scores, the first of which has index `first`.
+    fn scan(&mut self, scores: &[C], first: usize);
+
+    /// [`Taker::scan`] for many scores, vector by vector; only one that holds a score above the bar, or NaN, is looked into.
+    #[inline(always)]
+    fn scan_all<S: Simd>(&mut self, scores: &[C], first: usize) {
+        let lanes = C::V::<S>::LANES;
+        let mut at = 0;
+        while at + lanes <= scores.len() {
+            let z = C::V::<S>::load(&scores[at..]);
+            if !z.le(C::V::<S>::splat(self.bar())).all() {
+                self.scan(&scores[at..at + lanes], first + at);
+            }
+            at += lanes;
+        }
+        self.scan(&scores[at..], first + at);
+    }
+}
 
 /// How far a race over the elements of one row has come.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +60,14 @@ impl<C: NoiseReal> Race<C> {
         }
         self.nan |= later.nan;
     }
+}
 
-    /// Takes in finished scores, the first of which has index `first`.
+impl<C: NoiseReal> Taker<C> for Race<C> {
+    #[inline(always)]
+    fn bar(&self) -> C {
+        self.best
+    }
+
     #[inline(always)]
     fn scan(&mut self, scores: &[C], first: usize) {
         for (i, &score) in scores.iter().enumerate() {
@@ -47,21 +77,6 @@ impl<C: NoiseReal> Race<C> {
             // Not a comparison of a number with itself: this is false for NaN alone.
             self.nan |= score.f64().is_nan();
         }
-    }
-
-    /// [`Race::scan`] for many scores, vector by vector; only one that holds a better score, or NaN, is looked into.
-    #[inline(always)]
-    pub(crate) fn scan_all<S: Simd>(&mut self, scores: &[C], first: usize) {
-        let lanes = C::V::<S>::LANES;
-        let mut at = 0;
-        while at + lanes <= scores.len() {
-            let z = C::V::<S>::load(&scores[at..]);
-            if !z.le(C::V::<S>::splat(self.best)).all() {
-                self.scan(&scores[at..at + lanes], first + at);
-            }
-            at += lanes;
-        }
-        self.scan(&scores[at..], first + at);
     }
 }
 
@@ -76,8 +91,8 @@ pub(crate) trait RaceReal: NoiseReal {
     fn scratch(n: usize) -> RaceScratch<Self>;
     /// Takes in the elements `start .. start + n` of a draw, `n` below `i32::MAX`, whose logits are in `logits`, followed
     /// by at least a vector's worth of -inf; the first of them has index `first` in its row.
-    fn race<S: Simd>(
-        race: &mut Race<Self>,
+    fn race<S: Simd, T: Taker<Self>>(
+        race: &mut T,
         stream: &Stream,
         start: usize,
         first: usize,
@@ -96,8 +111,8 @@ impl RaceReal for f64 {
     }
 
     #[inline(always)]
-    fn race<S: Simd>(
-        race: &mut Race<f64>,
+    fn race<S: Simd, T: Taker<f64>>(
+        race: &mut T,
         stream: &Stream,
         start: usize,
         first: usize,
@@ -123,12 +138,12 @@ impl RaceReal for f32 {
     }
 
     /// Lazy: since `-ln(1 - v) >= v`, the noise is at most `-ln v`, and the exponent and mantissa bits of the word, read
-    /// as a number, bound that logarithm from above. Only a vector with a bound above the best score so far has its
+    /// as a number, bound that logarithm from above. Only a vector with a bound above the taker's bar, such as the best score so far, has its
     /// scores computed, which in a long row are few. The bound is added to the logit with the same rounding as the noise
     /// is, so that it bounds the rounded score too, and the winner is the one that all exact scores give.
     #[inline(always)]
-    fn race<S: Simd>(
-        race: &mut Race<f32>,
+    fn race<S: Simd, T: Taker<f32>>(
+        race: &mut T,
         stream: &Stream,
         start: usize,
         first: usize,
@@ -154,7 +169,7 @@ impl RaceReal for f32 {
             let x = S::F32::load(&logits[at..]);
             let bits = S::f32_from_u32(word).to_bits();
             let bound = x + S::f32_from_i32(bits).mul_add(slope, level);
-            if bound.le(S::F32::splat(race.best)).all() {
+            if bound.le(S::F32::splat(race.bar())).all() {
                 continue;
             }
             let small = S::f32_from_u32(word).lt(S::F32::splat(REFINED_BELOW));
@@ -168,7 +183,7 @@ impl RaceReal for f32 {
                 Gumbel::f32::<S, false>(word, word)
             };
             let scores = x + noise;
-            if !scores.le(S::F32::splat(race.best)).all() {
+            if !scores.le(S::F32::splat(race.bar())).all() {
                 let mut lanes = [0.0; LANES];
                 scores.store(&mut lanes);
                 race.scan(&lanes[..LANES.min(n - at)], first + at);

@@ -185,7 +185,7 @@ outlined! {
     ) -> Race<C> {
         let (start, first, n) = place;
         let mut race = race;
-        C::race::<S>(&mut race, stream, start, first, logits, n, scratch);
+        C::race::<S, _>(&mut race, stream, start, first, logits, n, scratch);
         race
     }
 }

@@ -9,6 +9,7 @@ mod scores;
 mod softmax;
 mod source;
 mod temperature;
+mod top_k;
 
 pub(crate) use argmax::{argmax, has_nan, one_hots};
 pub(crate) use extreme::{Largest, extreme};
@@ -16,12 +17,11 @@ pub(crate) use gradient::{
     Gradient, LogSoftmaxGradient, SoftmaxGradient, gradient, gradient_into, row_pivot, tau_gradient,
 };
 pub(crate) use passes::{Chunk, Operands, Passes, hot, load_first, passes};
-pub(crate) use scores::{Perturbed, Plain, Scores};
+pub(crate) use scores::{Block, Perturbed, Plain, Scores, fill_block, flat_room};
 pub(crate) use softmax::{Form, pivot, pivot_lanes, row_map, row_max, softmax};
 pub(crate) use source::{Source, push};
-pub(crate) use temperature::Tau;
-#[cfg(feature = "cuda")]
-pub(crate) use temperature::inverse;
+pub(crate) use temperature::{Tau, inverse};
+pub(crate) use top_k::{Ranked, top_k};
 
 use crate::math::Real;
 use crate::output::{Split, threads};

@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use candle_reparam::{
     Key, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
+    gumbel_softmax_st, gumbel_top_k, logistic, normal, tempered_log_softmax, tempered_softmax,
+    uniform,
 };
 
 use crate::support::data::{self, FLOATS};
@@ -127,6 +128,7 @@ fn integer_logits_are_refused() {
         }
         refused(gumbel_max(&x, 1, KEY), "gumbel_max", &[&shown]);
         refused(categorical(&x, 1, KEY), "categorical", &[&shown]);
+        refused(gumbel_top_k(&x, 2, 1, KEY), "gumbel_top_k", &[&shown]);
         refused(gaussian(&x, &x, KEY), "gaussian", &[&shown]);
         refused(gaussian_kl(&x, &x, 1), "gaussian_kl", &[&shown]);
     }
@@ -195,6 +197,11 @@ fn a_stream_must_be_below_2_to_the_63() {
         );
         refused(gumbel_max(&x, 1, key), "gumbel_max", &["stream", &shown]);
         refused(categorical(&x, 1, key), "categorical", &["stream", &shown]);
+        refused(
+            gumbel_top_k(&x, 2, 1, key),
+            "gumbel_top_k",
+            &["stream", &shown],
+        );
         refused(gaussian(&x, &x, key), "gaussian", &["stream", &shown]);
     }
     let last = Key::new(1, (1 << 63) - 1);
@@ -212,6 +219,7 @@ fn a_dim_must_exist() {
         }
         refused(gumbel_max(x, dim, KEY), "gumbel_max", &[shown]);
         refused(categorical(x, dim, KEY), "categorical", &[shown]);
+        refused(gumbel_top_k(x, 1, dim, KEY), "gumbel_top_k", &[shown]);
         refused(gaussian_kl(x, x, dim), "gaussian_kl", &[shown]);
     };
     all(&x, 2, "2");

@@ -4,8 +4,9 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_reparam::{
     DeviceKey, DeviceRng, Key, Philox4x32, Rng, binary_concrete_st, categorical, exponential,
-    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, improper_rows,
-    logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
+    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, gumbel_top_k,
+    gumbel_top_k_st, improper_rows, logistic, normal, relaxed_top_k, tempered_log_softmax,
+    tempered_softmax, uniform,
 };
 
 use crate::binary_concrete::Gate;
@@ -196,6 +197,14 @@ fn indices_are_those_of_the_cpu_by_every_path() {
             let key = Key::new(3, shape[0] as u64);
             let label = format!("{shape:?} {dtype:?}");
             same(&label, |d| gumbel_max(&x.to_device(d)?, dim, key));
+            let len = x.dims()[dim];
+            // Those that lanes draw and those that they do not, and so many that a row is sorted.
+            for k in [1, 8.min(len), 65.min(len), 1025.min(len), len] {
+                same(&label, |d| gumbel_top_k(&x.to_device(d)?, k, dim, key));
+            }
+            same(&label, |d| {
+                gumbel_top_k_st(&x.to_device(d)?, len.div_ceil(2), 0.7, dim, key)
+            });
             same(&label, |d| {
                 gumbel_softmax_st(&x.to_device(d)?, 0.7, dim, key)
             });
@@ -217,6 +226,10 @@ fn one_row_of_many_elements_takes_many_blocks() {
             gumbel_softmax_st(&x.to_device(d)?, 1.0, 1, Key::new(3, 3))
         });
         same("one", |d| categorical(&x.to_device(d)?, 1, Key::new(3, 3)));
+        for k in [50, 1000, 5000] {
+            let key = Key::new(3, 3);
+            same("one", |d| gumbel_top_k(&x.to_device(d)?, k, 1, key));
+        }
     }
 }
 
@@ -305,6 +318,40 @@ fn gradients_are_near_those_of_the_cpu_by_every_path() {
                 let label = format!("{label} tau");
                 close(&label, None, 20.0 * t, |d| gradients(op, &x, dim, d, true));
             }
+        }
+    }
+}
+
+#[test]
+fn relaxed_k_hots_and_their_gradients_are_near_those_of_the_cpu_by_every_path() {
+    for dtype in FLOATS {
+        for (shape, dim) in ROWS {
+            let x = logits(shape, dtype);
+            let (key, k) = (Key::new(4, 4), x.dims()[dim].min(3));
+            let label = format!("{shape:?}");
+            for tau in [0.3, 1.0] {
+                close(&label, Some(dim), 2.0 * tolerance(dtype), |d| {
+                    relaxed_top_k(&x.to_device(d)?, k, tau, dim, key)
+                });
+            }
+            // Half types are computed in f32 from the same logits: one rounding of the result apart.
+            let t = if dtype == DType::F64 { 1e-12 } else { 4e-5 };
+            let gradient = |d: &Device, to_tau: bool| {
+                let x = Var::from_tensor(&x.to_device(d)?)?;
+                let mut rows = x.dims().to_vec();
+                rows[dim] = 1;
+                let taus: Vec<f64> = (0..rows.iter().product())
+                    .map(|i: usize| 0.5 + (i % 7) as f64 * 0.25)
+                    .collect();
+                let tau = Var::from_tensor(&data::tensor(&taus, rows, dtype, d))?;
+                let y = relaxed_top_k(x.as_tensor(), k, tau.as_tensor(), dim, key)?;
+                let w = data::random(x.shape(), 99, 1.0, dtype, &Device::Cpu).to_device(d)?;
+                let grads = (y * w)?.sum_all()?.backward()?;
+                let of = if to_tau { &tau } else { &x };
+                Ok(grads.get(of.as_tensor()).expect("a gradient").clone())
+            };
+            close(&label, Some(dim), t, |d| gradient(d, false));
+            close(&label, None, 20.0 * t, |d| gradient(d, true));
         }
     }
 }
@@ -560,6 +607,10 @@ fn every_layout_gives_the_bits_of_its_contiguous_copy_on_the_device() {
                     check("tempered", &|x| tempered_softmax(x, 0.7, dim));
                     check("log", &|x| tempered_log_softmax(x, 0.7, dim));
                     check("categorical", &|x| categorical(x, dim, key));
+                    let k = shape[dim].min(3);
+                    check("top k", &|x| gumbel_top_k(x, k, dim, key));
+                    check("top k st", &|x| gumbel_top_k_st(x, k, 1.0, dim, key));
+                    check("relaxed top k", &|x| relaxed_top_k(x, k, 0.7, dim, key));
                     check("kl", &|x| gaussian_kl(x, x, dim));
                     check("improper", &|x| improper_rows(x, dim));
                 }
@@ -640,6 +691,15 @@ fn a_key_in_device_memory_draws_what_its_value_does() {
         );
         pairs(gumbel_max(&x, 1, &there), gumbel_max(&x, 1, key));
         pairs(categorical(&x, 1, &there), categorical(&x, 1, key));
+        pairs(gumbel_top_k(&x, 5, 1, &there), gumbel_top_k(&x, 5, 1, key));
+        pairs(
+            relaxed_top_k(&x, 5, 0.5, 1, &there),
+            relaxed_top_k(&x, 5, 0.5, 1, key),
+        );
+        pairs(
+            gumbel_top_k_st(&x, 5, 0.5, 1, &there),
+            gumbel_top_k_st(&x, 5, 0.5, 1, key),
+        );
         pairs(
             gumbel_softmax(&x, 0.5, 1, &there),
             gumbel_softmax(&x, 0.5, 1, key),
@@ -709,6 +769,9 @@ fn empty_tensors_launch_nothing() {
     assert_eq!(gumbel_softmax_st(&x, 1.0, 1, key).unwrap().dims(), [0, 5]);
     assert_eq!(gumbel_max(&x, 1, key).unwrap().dims(), [0]);
     assert_eq!(categorical(&x, 1, key).unwrap().dims(), [0]);
+    assert_eq!(gumbel_top_k(&x, 2, 1, key).unwrap().dims(), [0, 2]);
+    assert_eq!(relaxed_top_k(&x, 2, 1.0, 1, key).unwrap().dims(), [0, 5]);
+    assert_eq!(gumbel_top_k_st(&x, 2, 1.0, 1, key).unwrap().dims(), [0, 5]);
     assert_eq!(tempered_softmax(&x, 1.0, 1).unwrap().dims(), [0, 5]);
     assert_eq!(gaussian(&x, &x, key).unwrap().dims(), [0, 5]);
     assert_eq!(gaussian_kl(&x, &x, 1).unwrap().dims(), [0]);

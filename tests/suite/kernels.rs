@@ -35,6 +35,33 @@ type Kernels = (
     &'static [(&'static str, &'static [&'static str])],
 );
 
+/// By lanes, by blocks of one row or a part of one, and by a sort.
+const TOP_K: Kernels = (
+    "gumbel_top_k",
+    &[(
+        "gumbel_top_k",
+        &[
+            "_lanes",
+            "_lanes_across",
+            "_block",
+            "_block_across",
+            "_pieces",
+            "_join",
+            "_keys",
+            "_sort",
+            "_merge",
+            "_write",
+        ],
+    )],
+);
+const RELAXED_TOP_K_GRADIENT: Kernels = (
+    "relaxed_top_k",
+    &[
+        ("relaxed_top_k_gradient", SHORT),
+        ("relaxed_top_k_gradient_tau", SHORT),
+    ],
+);
+
 const SOFTMAX_GRADIENT: Kernels = (
     "softmax_gradient",
     &[("softmax_gradient", HELD), ("softmax_gradient_tau", SHORT)],
@@ -122,6 +149,22 @@ const OPS: &[Op] = &[
         name: "gumbel_max",
         forward: ("gumbel_max", &[("gumbel_max", HELD)]),
         backward: &[],
+    },
+    Op {
+        name: "gumbel_top_k",
+        forward: TOP_K,
+        backward: &[],
+    },
+    Op {
+        name: "relaxed_top_k",
+        forward: ("relaxed_top_k", &[("relaxed_top_k", SHORT)]),
+        backward: &[RELAXED_TOP_K_GRADIENT],
+    },
+    Op {
+        name: "gumbel_top_k_st",
+        // At the indices of gumbel_top_k.
+        forward: ("relaxed_top_k", &[("gumbel_top_k_st", SHORT)]),
+        backward: &[RELAXED_TOP_K_GRADIENT],
     },
     Op {
         name: "categorical",

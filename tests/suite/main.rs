@@ -18,6 +18,7 @@ mod gaussian;
 mod gumbel_max;
 mod gumbel_rao;
 mod gumbel_softmax;
+mod gumbel_top_k;
 mod improper_rows;
 #[cfg(feature = "cuda")]
 mod kernels;
@@ -29,6 +30,7 @@ mod paths;
 mod precision;
 mod properties;
 mod reinmax;
+mod relaxed_top_k;
 mod rng;
 mod straight_through;
 mod subgradient;

@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
     Key, bits, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
+    gumbel_softmax_st, gumbel_top_k, logistic, normal, relaxed_top_k, tempered_log_softmax,
+    tempered_softmax, uniform,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -59,6 +60,10 @@ fn everything(shape: &[usize], dim: usize, dtype: DType) -> Result<Vec<(&'static
             "categorical",
             data::bits(&categorical(x.as_tensor(), dim, KEY)?),
         ),
+        (
+            "gumbel_top_k",
+            data::bits(&gumbel_top_k(x.as_tensor(), shape[dim].min(9), dim, KEY)?),
+        ),
     ];
     let relaxed = [
         (
@@ -108,6 +113,10 @@ fn everything(shape: &[usize], dim: usize, dtype: DType) -> Result<Vec<(&'static
         let gradient = gradients(&y, &[&x, &taus], 7)?;
         out.extend(gradient.into_iter().map(|g| (gate.name(), g)));
     }
+    let y = relaxed_top_k(x.as_tensor(), shape[dim].min(3), tau.as_tensor(), dim, KEY)?;
+    out.push(("relaxed_top_k", data::bits(&y)));
+    let all = gradients(&y, &[&x, &tau], 7)?;
+    out.extend(all.into_iter().map(|g| ("relaxed_top_k", g)));
     // the same rows as a view, whose loads go another way
     let turned = x.as_tensor().transpose(0, shape.len() - 1)?;
     let turned_dim = match dim {

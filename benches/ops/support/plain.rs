@@ -85,6 +85,29 @@ pub fn drawn_one_hot(logits: &Tensor, noise: &Tensor) -> Result<Tensor> {
     one_hot(&(logits.detach() + noise)?)
 }
 
+/// The indices of the `k` largest scores.
+pub fn gumbel_top_k(logits: &Tensor, k: usize) -> Result<Tensor> {
+    let scores = (logits - minus_gumbel_like(logits)?)?;
+    scores.arg_sort_last_dim(false)?.narrow(D::Minus1, 0, k)
+}
+
+pub fn relaxed_top_k(logits: &Tensor, k: usize, tau: f64) -> Result<Tensor> {
+    k_hot_of_scores(&(logits - minus_gumbel_like(logits)?)?, k, tau)
+}
+
+/// The relaxed k-hot, with the floor under `1 - a` that the paper's code has.
+pub fn k_hot_of_scores(scores: &Tensor, k: usize, tau: f64) -> Result<Tensor> {
+    let mut w = scores.clone();
+    let mut sum = tempered_softmax(&w, tau)?;
+    let mut a = sum.clone();
+    for _ in 1..k {
+        w = (w + (1. - a)?.maximum(f64::from(f32::MIN_POSITIVE))?.log()?)?;
+        a = tempered_softmax(&w, tau)?;
+        sum = (sum + &a)?;
+    }
+    Ok(sum)
+}
+
 /// candle's own sampler, an arg-max without a gradient.
 pub fn sampler(logits: &Tensor) -> Result<Tensor> {
     candle_nn::sampling::gumbel_softmax(logits, 1., D::Minus1)

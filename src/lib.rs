@@ -9,6 +9,8 @@
 //! | a one-hot sample of a class | [`gumbel_softmax_st`] | straight-through, that of the relaxed sample |
 //! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
 //! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
+//! | a relaxed sample of a permutation | [`gumbel_sinkhorn`], [`sinkhorn`] without noise | to scores and temperature |
+//! | a sampled permutation | [`gumbel_sinkhorn_st`], [`sinkhorn_st`] without noise | straight-through, that of the relaxed sample |
 //! | rows with nothing to draw | [`improper_rows`] | none |
 //! | noise | [`uniform`], [`gumbel`], [`normal`] | none |
 //!
@@ -71,6 +73,7 @@ mod check;
 mod element;
 mod gaussian;
 mod gumbel_max;
+mod gumbel_sinkhorn;
 mod gumbel_softmax;
 mod improper_rows;
 #[cfg(feature = "cuda")]
@@ -89,6 +92,7 @@ pub use candle_core;
 pub use categorical::categorical;
 pub use gaussian::{gaussian, gaussian_kl};
 pub use gumbel_max::gumbel_max;
+pub use gumbel_sinkhorn::{gumbel_sinkhorn, gumbel_sinkhorn_st, sinkhorn, sinkhorn_st};
 pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
 pub use improper_rows::improper_rows;
 pub use noise::{gumbel, normal, uniform};
@@ -111,3 +115,8 @@ pub fn simd_level() -> &'static str {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide's page on permutations, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/permutations.md")]
+struct GuidePermutations;

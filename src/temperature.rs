@@ -2,6 +2,7 @@
 
 use crate::check;
 use candle_core::{DType, Result, Tensor, Var, bail};
+use std::ops::Range;
 
 /// The temperature `tau` of a relaxed op: a number, or a tensor that then receives its gradient.
 ///
@@ -69,6 +70,17 @@ pub(crate) enum Checked {
 impl Temperature {
     /// Checks the values, and brings a tensor to one element a row; candle's own backward then sums its gradient back.
     pub(crate) fn check(self, op: &str, logits: &Tensor, dim: usize) -> Result<Checked> {
+        self.check_over(op, ("logits", logits), "row", dim..dim + 1)
+    }
+
+    /// The same for an op that reduces over several dims: one element a block of them, called `block` in messages.
+    pub(crate) fn check_over(
+        self,
+        op: &str,
+        (name, logits): (&str, &Tensor),
+        block: &str,
+        dims: Range<usize>,
+    ) -> Result<Checked> {
         let tau = match self.0 {
             Value::Fixed(tau) => {
                 check::tau(op, tau)?;
@@ -76,9 +88,9 @@ impl Temperature {
             }
             Value::Learned(tau) => tau,
         };
-        check::placed_alike(op, ("tau", &tau), ("logits", logits))?;
+        check::placed_alike(op, ("tau", &tau), (name, logits))?;
         let mut row_shape = logits.dims().to_vec();
-        row_shape[dim] = 1;
+        row_shape[dims].fill(1);
         let fits = tau.rank() <= row_shape.len()
             && tau
                 .dims()
@@ -89,7 +101,7 @@ impl Temperature {
         if tau.elem_count() != 1 && !fits {
             bail!(
                 "{op}: tau has shape {:?}, expected one element or a shape that broadcasts to {row_shape:?}, one value a \
-                 row of the logits",
+                 {block} of the {name}",
                 tau.dims()
             )
         }

@@ -15,9 +15,7 @@ pub(crate) use gradient::{
 pub(crate) use scores::{Perturbed, Plain, Scores};
 pub(crate) use softmax::{Form, pivot, pivot_lanes, row_map, row_max, softmax};
 pub(crate) use source::{Source, push};
-pub(crate) use temperature::Tau;
-#[cfg(feature = "cuda")]
-pub(crate) use temperature::inverse;
+pub(crate) use temperature::{Tau, inverse};
 
 use crate::math::Real;
 use crate::output::{Split, threads};

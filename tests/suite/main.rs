@@ -14,6 +14,7 @@ mod categorical;
 mod cuda;
 mod gaussian;
 mod gumbel_max;
+mod gumbel_sinkhorn;
 mod gumbel_softmax;
 mod improper_rows;
 #[cfg(feature = "cuda")]

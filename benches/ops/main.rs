@@ -14,6 +14,7 @@ mod autograd_floor;
 mod categorical;
 mod gaussian;
 mod gumbel_max;
+mod gumbel_sinkhorn;
 mod gumbel_softmax;
 mod improper_rows;
 mod noise;
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
     gumbel_softmax::bench(&mut suite);
     tempered_softmax::bench(&mut suite);
     gumbel_max::bench(&mut suite);
+    gumbel_sinkhorn::bench(&mut suite);
     categorical::bench(&mut suite);
     gaussian::bench(&mut suite);
     improper_rows::bench(&mut suite);

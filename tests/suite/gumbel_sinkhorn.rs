@@ -183,7 +183,8 @@ fn columns_sum_to_one_and_rows_as_the_iteration_converges() {
                 // Not so at the start, so that the check above says something; converged at the end.
                 let once = gumbel_sinkhorn(&x, 1.0, 1, KEY).unwrap().sum(2).unwrap();
                 assert!(data::values(&once).iter().any(|s| (s - 1.0).abs() > 1e-2));
-                let tight = if dtype == DType::F64 { 1e-7 } else { 4e-6 };
+                // Two rows converge slowest where both prefer one column.
+                let tight = if dtype == DType::F64 { 1e-6 } else { 4e-6 };
                 assert!(last <= tight, "{n}: {last:e}");
             }
         }
@@ -254,22 +255,44 @@ fn the_hard_sample_is_the_best_of_all_permutations() {
     }
 }
 
+/// The sum of every permutation.
+fn sums(n: usize, z: &[f64], row: usize, used: u32, sum: f64, out: &mut Vec<f64>) {
+    if row == n {
+        out.push(sum);
+    }
+    for j in (0..n).filter(|j| row < n && used >> j & 1 == 0) {
+        sums(n, z, row + 1, used | 1 << j, sum + z[row * n + j], out);
+    }
+}
+
 #[test]
 fn the_relaxed_sample_nears_the_hard_one_as_tau_falls() {
     for device in devices() {
-        for n in [2, 3, 5, 6, 12] {
-            let x = data::random((6, n, n), 40 + n as u64, 1.0, DType::F32, &device);
+        for n in [2, 3, 5, 6] {
+            let count = 12;
+            let x = data::random((count, n, n), 40 + n as u64, 1.0, DType::F32, &device);
+            let z = data::values(&noisy(&x, KEY));
             let hard = data::values(&gumbel_sinkhorn_st(&x, 1.0, 20, KEY).unwrap());
-            let distance = |tau: f64| {
-                let relaxed = gumbel_sinkhorn(&x, tau, 2000, KEY).unwrap();
-                data::values(&relaxed)
-                    .iter()
-                    .zip(&hard)
-                    .fold(0.0, |m: f64, (r, h)| m.max((r - h).abs()))
+            let cold = data::values(&gumbel_sinkhorn(&x, 0.02, 400, KEY).unwrap());
+            let warm = data::values(&gumbel_sinkhorn(&x, 2.0, 20, KEY).unwrap());
+            let distance = |a: &[f64], b: &[f64]| {
+                a.iter().zip(b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()))
             };
-            assert!(distance(2.0) > 0.3, "{n}: {}", distance(2.0));
-            // The two best permutations of one of the larger matrices are a few hundredths apart.
-            assert!(distance(0.005) < 0.02, "{n}: {}", distance(0.005));
+            assert!(distance(&warm, &hard) > 0.3);
+            let mut clear = 0;
+            for m in 0..count {
+                let at = |v: &[f64]| v[m * n * n..][..n * n].to_vec();
+                let mut all = vec![];
+                sums(n, &at(&z), 0, 0, 0.0, &mut all);
+                all.sort_by(f64::total_cmp);
+                // The second best permutation has e^-10 of the best one's weight, or less.
+                if all[all.len() - 1] - all[all.len() - 2] > 0.2 {
+                    clear += 1;
+                    let off = distance(&at(&cold), &at(&hard));
+                    assert!(off < 1e-3, "{n}, matrix {m}: {off}");
+                }
+            }
+            assert!(clear >= count / 3, "{n}: {clear}");
         }
     }
 }
@@ -396,11 +419,12 @@ fn check_gradients(shape: &[usize], dtype: DType, device: &Device, case: (f64, u
     assert!((got - want).abs() <= tolerance * terms + free, "{label}: tau {got:e}, not {want:e}");
     assert!(n == 1 || want != 0.0);
     // With a number for a temperature, and straight through: the same bits.
-    let number = gradients(&x, &t, &w, |x, t| {
-        gumbel_sinkhorn(x, tau, iterations, KEY)?.broadcast_add(&(t * 0.0)?)
-    });
     if dtype == DType::F64 {
-        assert_same(&number.0, &got_x, || format!("{label} number"));
+        let v = Var::from_tensor(&x).unwrap();
+        let y = gumbel_sinkhorn(v.as_tensor(), tau, iterations, KEY).unwrap();
+        let grads = (y * &w).and_then(|l| l.sum_all()?.backward()).unwrap();
+        let number = grads.get(v.as_tensor()).unwrap();
+        assert_same(number, &got_x, || format!("{label} number"));
     }
     let hard = gradients(&x, &t, &w, |x, t| gumbel_sinkhorn_st(x, t, iterations, KEY));
     assert_same(&hard.0, &got_x, || format!("{label} straight-through"));
@@ -843,6 +867,60 @@ fn refusals_name_the_op_and_the_value() {
         if name.starts_with("gumbel") {
             let key = Key::new(1, 1 << 63);
             refused(op(&square, 1.0.into(), 3, key), name, &["stream"]);
+        }
+    }
+}
+
+// ---- the device against the CPU
+
+#[test]
+fn a_device_chooses_the_permutations_of_the_cpu() {
+    for device in devices().into_iter().skip(1) {
+        for dtype in FLOATS {
+            for n in [1, 2, 3, 7, 10, 16, 33] {
+                let count = (300 / (n * n)).max(1);
+                let mut v = data::normals(count * n * n, n as u64, 1.0);
+                for dims in [0, 1, 2] {
+                    match dims {
+                        // Ties, and forbidden entries.
+                        1 => v.iter_mut().for_each(|v| *v = v.round()),
+                        2 => v.iter_mut().step_by(3).for_each(|v| *v = f64::NEG_INFINITY),
+                        _ => {}
+                    }
+                    let x = data::tensor(&v, (count, n, n), dtype, &Device::Cpu);
+                    let there = x.to_device(&device).unwrap();
+                    let label = || format!("{n} {dtype:?} {dims}");
+                    let run = |x: &Tensor| gumbel_sinkhorn_st(x, 1.0, 3, KEY).unwrap();
+                    assert_same(&run(&there), &run(&x), label);
+                    let run = |x: &Tensor| sinkhorn_st(x, 1.0, 3).unwrap();
+                    assert_same(&run(&there), &run(&x), label);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn matrices_that_no_block_holds_are_those_of_the_cpu() {
+    // Past what shared memory has room for, in both directions.
+    for device in devices().into_iter().skip(1) {
+        for (dtype, n) in [(DType::F32, 65), (DType::F32, 130), (DType::F64, 49), (DType::BF16, 70)] {
+            let x = data::random((1, n, n), 5, 1.0, dtype, &Device::Cpu);
+            let w = data::random((1, n, n), 6, 1.0, dtype, &Device::Cpu);
+            let tau = scalar(0.5, dtype, &Device::Cpu);
+            let there = |t: &Tensor| t.to_device(&device).unwrap();
+            let op = |x: &Tensor, t: &Tensor| gumbel_sinkhorn(x, t, 2, KEY);
+            let want = op(&x, &tau).unwrap();
+            let got = op(&there(&x), &there(&tau)).unwrap();
+            let error = row_error(&got, &want, n);
+            assert!(error <= 2.0 * forward_tolerance(dtype), "{n} {dtype:?} {error:e}");
+            let (want, want_tau) = gradients(&x, &tau, &w, op);
+            let (got, got_tau) = gradients(&there(&x), &there(&tau), &there(&w), op);
+            let error = gradient_error(&got, &want, n);
+            assert!(error <= 8e-6, "{n} {dtype:?} {error:e}");
+            let (got, want) = (data::values(&got_tau)[0], data::values(&want_tau)[0]);
+            let free = (2.0 * rounding(dtype) + 1e-3) * want.abs();
+            assert!((got - want).abs() <= free && want != 0.0, "{n} {got:e} {want:e}");
         }
     }
 }

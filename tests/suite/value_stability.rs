@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, Philox4x32, Rng, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, Philox4x32, Rng, categorical, gaussian, gaussian_kl, gumbel, gumbel_max,
+    gumbel_sinkhorn, gumbel_sinkhorn_st, gumbel_softmax, gumbel_softmax_st, normal, tempered_log_softmax, tempered_softmax, uniform,
 };
 use rand::{Rng as _, SeedableRng};
 
@@ -73,6 +73,18 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
         out.push((
             format!("categorical {dtype:?}"),
             data::bits(&categorical(&wide, 1, KEY)?),
+        ));
+    }
+    for dtype in data::FLOATS {
+        let x = logits(dtype).narrow(0, 1, 1)?.narrow(1, 0, 4)?.reshape((1, 2, 2))?;
+        let x = Tensor::cat(&[&x, &x.affine(-2.0, 0.5)?], 0)?;
+        out.push((
+            format!("gumbel_sinkhorn {dtype:?}"),
+            data::bits(&gumbel_sinkhorn(&x, 0.75, 3, KEY)?),
+        ));
+        out.push((
+            format!("gumbel_sinkhorn_st {dtype:?}"),
+            data::bits(&gumbel_sinkhorn_st(&x, 0.75, 3, KEY)?),
         ));
     }
     let x = Var::from_tensor(&logits(DType::F32))?;

@@ -33,9 +33,11 @@ const RELAXED: Op = Op {
         moves: |shape, size| 2 * shape.elements() * size,
         verify: |x| {
             let got = flat(&gumbel_sinkhorn(&square(&x[0])?, TAU, ITERATIONS, KEY)?)?;
-            verify::forward(&got, &[(&x[0].to_dtype(DType::F32)? + noise(&x[0])?)?], |x| {
-                composed(&x[0])
-            })
+            verify::forward(
+                &got,
+                &[(&x[0].to_dtype(DType::F32)? + noise(&x[0])?)?],
+                |x| composed(&x[0]),
+            )
         },
     },
     backward: Some(Pass {

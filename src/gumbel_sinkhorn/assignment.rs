@@ -26,7 +26,11 @@ pub(super) struct Assignment {
 impl Assignment {
     /// The column of each row, `score(row, column)` being below +inf and not NaN; none where every permutation has an entry of
     /// -inf.
-    pub(super) fn solve(&mut self, n: usize, score: impl Fn(usize, usize) -> f64) -> Option<&[usize]> {
+    pub(super) fn solve(
+        &mut self,
+        n: usize,
+        score: impl Fn(usize, usize) -> f64,
+    ) -> Option<&[usize]> {
         fn reset<T: Clone>(values: &mut Vec<T>, n: usize, value: T) {
             values.clear();
             values.resize(n, value);
@@ -110,7 +114,9 @@ mod tests {
     fn the_sum_is_that_of_the_best_of_all_permutations() {
         let mut state = 1u64;
         let mut next = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 33) as f64 / f64::from(1u32 << 31)
         };
         let mut solver = Assignment::default();
@@ -131,7 +137,11 @@ mod tests {
                     let mut seen = vec![false; n];
                     columns.iter().for_each(|&j| seen[j] = true);
                     assert!(seen.iter().all(|s| *s), "{columns:?}");
-                    let got: f64 = columns.iter().enumerate().map(|(i, j)| scores[i * n + j]).sum();
+                    let got: f64 = columns
+                        .iter()
+                        .enumerate()
+                        .map(|(i, j)| scores[i * n + j])
+                        .sum();
                     assert!((got - want).abs() <= 1e-12 * want.abs(), "{got} {want}");
                 }
                 None => {

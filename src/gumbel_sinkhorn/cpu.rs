@@ -88,11 +88,7 @@ fn run<E: Element>(
     }
 }
 
-fn each<E: Element, Z: Scores<E>>(
-    scores: &Z,
-    all: &All<E>,
-    layout: &Layout,
-) -> (Vec<E>, Vec<f64>) {
+fn each<E: Element, Z: Scores<E>>(scores: &Z, all: &All<E>, layout: &Layout) -> (Vec<E>, Vec<f64>) {
     let (count, n) = matrices_of(layout);
     if count == 0 {
         return (Vec::new(), Vec::new());
@@ -104,7 +100,7 @@ fn each<E: Element, Z: Scores<E>>(
     // An element's share of the work grows with the iterations.
     let grain = (16 * GRAIN_NOISE / (16 + all.iterations)).max(1);
     let scratch = || Scratch {
-        solver: Solver::new(n),
+        solver: Solver::new(n, count == 1),
         flat: vec![E::Compute::default(); n * n + FILL_SLACK],
         assignment: Assignment::default(),
     };
@@ -197,7 +193,12 @@ impl<E: Element, Z: Scores<E>> Kernel for One<'_, '_, E, Z> {
             Job::Gradient(_) => {
                 let d = &mut solver.d;
                 let (len, inverse) = (d.len(), Vector::<S, E>::splat(inverse));
-                row_map::<S, E::Compute>(d, len, #[inline(always)] |x| x * inverse);
+                row_map::<S, E::Compute>(
+                    d,
+                    len,
+                    #[inline(always)]
+                    |x| x * inverse,
+                );
                 d
             }
             _ => &solver.m,

@@ -41,10 +41,11 @@ impl Plan {
             )
         }
         let side = if context.wide() == DType::F64 { 48 } else { 64 };
-        let shared = n <= side && !op.hard_forward(back);
-        // The scores, and what shared memory has no room for.
+        let shared = n <= side;
+        // The scores, which are all that the assignment keeps here, and what shared memory has no room for.
         let mut room = n * n;
-        if !shared {
+        let iterates = back || !op.hard;
+        if iterates && !shared {
             room += VECTORS * n + n * n;
         }
         if back {
@@ -90,12 +91,6 @@ impl Plan {
 
     fn suffix(&self) -> &'static str {
         if self.shared { "shared" } else { "global" }
-    }
-}
-
-impl Sinkhorn {
-    fn hard_forward(&self, back: bool) -> bool {
-        self.hard && !back
     }
 }
 

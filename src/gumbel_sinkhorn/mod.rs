@@ -6,6 +6,7 @@ mod cpu;
 mod cuda;
 mod passes;
 mod solver;
+mod sums;
 
 use crate::check;
 #[cfg(feature = "cuda")]
@@ -65,7 +66,14 @@ pub fn gumbel_sinkhorn(
     key: impl Into<KeySource>,
 ) -> Result<Tensor> {
     let key = Some(key.into());
-    run("gumbel_sinkhorn", false, scores, tau.into(), iterations, key)
+    run(
+        "gumbel_sinkhorn",
+        false,
+        scores,
+        tau.into(),
+        iterations,
+        key,
+    )
 }
 
 /// Sinkhorn's normalisation of `exp(scores / tau)`, without noise: the relaxed permutation of given scores.
@@ -85,11 +93,7 @@ pub fn gumbel_sinkhorn(
 /// assert!(p.to_vec2::<f32>()?[1][2] > 0.99);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn sinkhorn(
-    scores: &Tensor,
-    tau: impl Into<Temperature>,
-    iterations: usize,
-) -> Result<Tensor> {
+pub fn sinkhorn(scores: &Tensor, tau: impl Into<Temperature>, iterations: usize) -> Result<Tensor> {
     run("sinkhorn", false, scores, tau.into(), iterations, None)
 }
 
@@ -127,7 +131,14 @@ pub fn gumbel_sinkhorn_st(
     key: impl Into<KeySource>,
 ) -> Result<Tensor> {
     let key = Some(key.into());
-    run("gumbel_sinkhorn_st", true, scores, tau.into(), iterations, key)
+    run(
+        "gumbel_sinkhorn_st",
+        true,
+        scores,
+        tau.into(),
+        iterations,
+        key,
+    )
 }
 
 /// The permutation with the largest sum of scores, with the gradient of `sinkhorn`: [`gumbel_sinkhorn_st`] without noise, for
@@ -228,11 +239,7 @@ struct Sinkhorn {
 }
 
 impl Sinkhorn {
-    fn forward(
-        &self,
-        input: (&CpuStorage, &Layout),
-        tau: TauArg,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn forward(&self, input: (&CpuStorage, &Layout), tau: TauArg) -> Result<(CpuStorage, Shape)> {
         let key = self.key.as_ref().map(KeySource::now).transpose()?;
         cpu::forward(self.name, self.hard, self.iterations, key, input, tau)
     }

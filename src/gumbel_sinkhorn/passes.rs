@@ -3,8 +3,10 @@
 use crate::math::Real;
 use crate::simd::{Float, Mask, Simd, outlined};
 
-/// Rows, or vectors of a row, that are summed in one chain; the chains' sums are summed again, which keeps the error down.
+/// Vectors of a row that are summed in one chain; the chains' sums are summed again, which keeps the error down.
 const CHAIN: usize = 16;
+/// Rows of a column that are, for the same reason.
+const LINES: usize = 8;
 /// Scales stay below this, and above its inverse. An exponential that was flushed to 0 would count for less than its square
 /// times the smallest normal number: nothing, in a sum that is at least its inverse.
 const LIMIT: f64 = 1_073_741_824.0;
@@ -111,43 +113,43 @@ outlined! {
         }
     }
 
-    /// `out[i] = sum_j k[i][j] weights[j]`.
+    /// `out[i] = sum_j k[i][j] weights[j]`, for as many rows as `out` has room for.
     pub(super) fn row_sums['a, C: Real](
         size: Size,
         k: &'a [C],
         weights: &'a [C],
         out: &'a mut [C],
     ) -> () {
-        for (i, out) in out[..size.n].iter_mut().enumerate() {
+        for (i, out) in out.iter_mut().enumerate() {
             *out = dot::<S, C>(row(size, k, i), &weights[..size.stride]);
         }
     }
 
-    /// `out[i] = sum_j k[i][j] m[i][j]`.
+    /// `out[i] = sum_j k[i][j] m[i][j]`, for as many rows as `out` has room for.
     pub(super) fn row_products['a, C: Real](
         size: Size,
         k: &'a [C],
         m: &'a [C],
         out: &'a mut [C],
     ) -> () {
-        for (i, out) in out[..size.n].iter_mut().enumerate() {
+        for (i, out) in out.iter_mut().enumerate() {
             *out = dot::<S, C>(row(size, k, i), row(size, m, i));
         }
     }
 
-    /// `out[j] = sum_i k[i][j] weights[i]`.
+    /// `out[j] = sum_i k[i][j] weights[i]`, over as many rows as there are weights.
     pub(super) fn column_sums['a, C: Real](
         size: Size,
         k: &'a [C],
         weights: &'a [C],
         out: &'a mut [C],
     ) -> () {
-        columns::<S, C>(size, out, #[inline(always)] |i, at, sum| {
+        columns::<S, C>(size, weights.len(), out, #[inline(always)] |i, at, sum| {
             C::V::<S>::load(&k[at..]).mul_add(C::V::<S>::splat(weights[i]), sum)
         });
     }
 
-    /// `out[j] = sum_i k[i][j] weights[i] m[i][j]`.
+    /// `out[j] = sum_i k[i][j] weights[i] m[i][j]`, over as many rows as there are weights.
     pub(super) fn column_products['a, C: Real](
         size: Size,
         k: &'a [C],
@@ -155,10 +157,17 @@ outlined! {
         m: &'a [C],
         out: &'a mut [C],
     ) -> () {
-        columns::<S, C>(size, out, #[inline(always)] |i, at, sum| {
+        columns::<S, C>(size, weights.len(), out, #[inline(always)] |i, at, sum| {
             let k = C::V::<S>::load(&k[at..]) * C::V::<S>::splat(weights[i]);
             k.mul_add(C::V::<S>::load(&m[at..]), sum)
         });
+    }
+
+    /// `out += x`.
+    pub(super) fn add['a, C: Real](x: &'a [C], out: &'a mut [C]) -> () {
+        for at in (0..out.len()).step_by(C::V::<S>::LANES) {
+            (C::V::<S>::load(&out[at..]) + C::V::<S>::load(&x[at..])).store(&mut out[at..]);
+        }
     }
 
     /// `out = 1 / sums`, 0 past the last; whether all are within the limits of a scale.
@@ -175,14 +184,15 @@ outlined! {
         fits
     }
 
-    /// `m += a b^T`.
-    pub(super) fn add_outer['a, C: Real](size: Size, a: &'a [C], b: &'a [C], m: &'a mut [C]) -> () {
-        for i in 0..size.n {
-            let here = C::V::<S>::splat(a[i]);
-            let m = row_mut(size, m, i);
-            for at in (0..size.stride).step_by(C::V::<S>::LANES) {
-                let old = C::V::<S>::load(&m[at..]);
-                here.mul_add(C::V::<S>::load(&b[at..]), old).store(&mut m[at..]);
+    /// `m += sum a b^T` over pairs of vectors, which lie one after the other in `pairs`.
+    pub(super) fn add_outer['a, C: Real](size: Size, pairs: &'a [C], m: &'a mut [C]) -> () {
+        for four in pairs.chunks(8 * size.stride) {
+            if four.len() == 8 * size.stride {
+                outer::<S, C, 4>(size, four, m);
+            } else {
+                for one in four.chunks(2 * size.stride) {
+                    outer::<S, C, 1>(size, one, m);
+                }
             }
         }
     }
@@ -233,17 +243,16 @@ outlined! {
         }
     }
 
-    /// `out = -a b`, or `a b`, element by element.
-    pub(super) fn product['a, C: Real](
-        negative: bool,
-        a: &'a [C],
-        b: &'a [C],
-        out: &'a mut [C],
-    ) -> () {
+    /// `out = factor a b` element by element, and the largest magnitude in it.
+    pub(super) fn product['a, C: Real](factor: f64, a: &'a [C], b: &'a [C], out: &'a mut [C]) -> C {
+        let factor = C::V::<S>::splat(C::of(factor));
+        let mut largest = C::V::<S>::splat(C::default());
         for at in (0..out.len()).step_by(C::V::<S>::LANES) {
-            let x = C::V::<S>::load(&a[at..]) * C::V::<S>::load(&b[at..]);
-            if negative { -x } else { x }.store(&mut out[at..]);
+            let x = (C::V::<S>::load(&a[at..]) * C::V::<S>::load(&b[at..])) * factor;
+            largest = largest.max(x.max(-x));
+            x.store(&mut out[at..]);
         }
+        largest.reduce_max()
     }
 
     /// `sum d (z - pivots)`, `pivots` being one a row; an entry whose score is -inf counts for nothing.
@@ -293,48 +302,52 @@ fn dot<S: Simd, C: Real>(a: &[C], b: &[C]) -> C {
     total.reduce_add()
 }
 
-/// Sums over rows, `add(i, at, sum)` adding the vector at place `at` of a matrix, which is in row `i`.
+/// `m += sum a b^T` over `PAIRS` pairs.
 #[inline(always)]
-fn columns<S: Simd, C: Real>(
-    size: Size,
-    out: &mut [C],
-    add: impl Fn(usize, usize, C::V<S>) -> C::V<S>,
-) {
-    let lanes = C::V::<S>::LANES;
-    let mut at = 0;
-    // Four vectors side by side, since a sum waits for the one before it.
-    while at + 4 * lanes <= size.stride {
-        column_sum::<S, C, 4>(size, at, out, &add);
-        at += 4 * lanes;
-    }
-    while at < size.stride {
-        column_sum::<S, C, 1>(size, at, out, &add);
-        at += lanes;
+fn outer<S: Simd, C: Real, const PAIRS: usize>(size: Size, pairs: &[C], m: &mut [C]) {
+    let vector = |which: usize| &pairs[which * size.stride..][..size.stride];
+    for i in 0..size.n {
+        let mut a = [C::V::<S>::splat(C::default()); PAIRS];
+        for (p, a) in a.iter_mut().enumerate() {
+            *a = C::V::<S>::splat(vector(2 * p)[i]);
+        }
+        let m = row_mut(size, m, i);
+        for at in (0..size.stride).step_by(C::V::<S>::LANES) {
+            let mut x = C::V::<S>::load(&m[at..]);
+            for (p, a) in a.iter().enumerate() {
+                x = a.mul_add(C::V::<S>::load(&vector(2 * p + 1)[at..]), x);
+            }
+            x.store(&mut m[at..]);
+        }
     }
 }
 
+/// Sums over `rows` rows, `add(i, at, sum)` adding the vector at place `at` of a matrix, which is in row `i`.
 #[inline(always)]
-fn column_sum<S: Simd, C: Real, const WIDTH: usize>(
+fn columns<S: Simd, C: Real>(
     size: Size,
-    at: usize,
+    rows: usize,
     out: &mut [C],
-    add: &impl Fn(usize, usize, C::V<S>) -> C::V<S>,
+    add: impl Fn(usize, usize, C::V<S>) -> C::V<S>,
 ) {
-    let lanes = C::V::<S>::LANES;
+    // Down a few rows at a time and then along them: neighbours in memory follow each other, and a chain of sums stays short.
+    out[..size.stride].fill(C::default());
     let zero = C::V::<S>::splat(C::default());
-    let mut total = [zero; WIDTH];
-    for first in (0..size.n).step_by(CHAIN) {
-        let mut sum = [zero; WIDTH];
-        for i in first..size.n.min(first + CHAIN) {
-            for (w, sum) in sum.iter_mut().enumerate() {
-                *sum = add(i, i * size.stride + at + w * lanes, *sum);
+    let full = rows / LINES * LINES;
+    for first in (0..full).step_by(LINES) {
+        for at in (0..size.stride).step_by(C::V::<S>::LANES) {
+            let mut sum = zero;
+            for i in first..first + LINES {
+                sum = add(i, i * size.stride + at, sum);
             }
-        }
-        for (total, sum) in total.iter_mut().zip(sum) {
-            *total = *total + sum;
+            (C::V::<S>::load(&out[at..]) + sum).store(&mut out[at..]);
         }
     }
-    for (w, total) in total.into_iter().enumerate() {
-        total.store(&mut out[at + w * lanes..]);
+    for at in (0..size.stride).step_by(C::V::<S>::LANES) {
+        let mut sum = zero;
+        for i in full..rows {
+            sum = add(i, i * size.stride + at, sum);
+        }
+        (C::V::<S>::load(&out[at..]) + sum).store(&mut out[at..]);
     }
 }

@@ -8,10 +8,10 @@
 //! Potentials have two parts, high and low, and scales pass to them by powers of two alone, so that a frame costs no digits.
 
 use super::passes::{
-    Size, add_outer, centre, column_maxima, column_products, column_sums, differences,
-    exponentials, has_improper, invert, moment, product, row_maxima, row_products, row_sums,
-    scaled, settle,
+    Size, add_outer, centre, column_maxima, differences, exponentials, has_improper, invert,
+    moment, product, row_maxima, scaled, settle,
 };
+use super::sums::Sums;
 use crate::math::Real;
 use crate::simd::Simd;
 
@@ -37,7 +37,11 @@ impl<C: Real> Heat<C> {
         let scale = C::exp_scale(tau);
         // From the rounded scale, so that frames fit together.
         let base_two = C::exp_scale(1.0) != C::of(1.0);
-        let octave = if base_two { 1.0 } else { std::f64::consts::LN_2 };
+        let octave = if base_two {
+            1.0
+        } else {
+            std::f64::consts::LN_2
+        };
         Self {
             scale,
             octave: octave / scale.f64(),
@@ -56,9 +60,15 @@ struct Trace<C> {
     first: Vec<usize>,
 }
 
+/// Outer products that are added to a matrix in one pass.
+const PAIRS: usize = 4;
+/// Elements of a matrix from which on threads share its sums, where it is the only one.
+const LARGE: usize = 256 * 1024;
+
 /// The room that one matrix needs.
 pub(super) struct Solver<C> {
     size: Size,
+    by: Sums,
     heat: Heat<C>,
     pub(super) z: Vec<C>,
     k: Vec<C>,
@@ -77,12 +87,15 @@ pub(super) struct Solver<C> {
 }
 
 impl<C: Real> Solver<C> {
-    pub(super) fn new(n: usize) -> Self {
+    /// For matrices of `n` rows; `alone` where there is but one.
+    pub(super) fn new(n: usize, alone: bool) -> Self {
         let size = Size::new(n);
+        let shared = alone && size.elements() >= LARGE;
         let matrix = || vec![C::default(); size.elements()];
         let side = || vec![C::default(); size.stride];
         Self {
             size,
+            by: Sums { size, shared },
             heat: Heat::new(1.0),
             z: vec![C::NEG_INFINITY; size.elements()],
             k: matrix(),
@@ -164,11 +177,11 @@ impl<C: Real> Solver<C> {
         let (k, sums) = (&self.k, &mut self.sums);
         match side {
             Side::Rows => {
-                row_sums::<S, C>(self.size, k, &self.b, sums);
+                self.by.rows::<S, C>(k, &self.b, sums);
                 invert::<S, C>(self.size, sums, &mut self.a)
             }
             Side::Columns => {
-                column_sums::<S, C>(self.size, k, &self.a, sums);
+                self.by.columns::<S, C>(k, &self.a, sums);
                 invert::<S, C>(self.size, sums, &mut self.b)
             }
         }
@@ -240,22 +253,36 @@ impl<C: Real> Solver<C> {
         self.d.resize(size.elements(), C::default());
         let side = || vec![C::default(); size.stride];
         let (mut d_rows, mut d_columns, mut weights) = (side(), side(), side());
+        let mut pairs = Vec::with_capacity(2 * PAIRS * size.stride);
 
         // The last half step together with the exponential, where the gradient's means cancel.
-        column_products::<S, C>(size, &self.k, &self.a, &self.m, &mut self.sums);
-        product::<S, C>(false, &self.sums, &self.b, &mut weights);
+        self.by
+            .column_products::<S, C>(&self.k, &self.a, &self.m, &mut self.sums);
+        product::<S, C>(1.0, &self.sums, &self.b, &mut weights);
         centre::<S, C>(size, &self.a, &self.b, &weights, &mut self.m);
-        row_products::<S, C>(size, &self.k, &self.m, &mut self.sums);
+        self.by
+            .row_products::<S, C>(&self.k, &self.m, &mut self.sums);
         self.sums[size.n..].fill(C::default());
-        let minus = vec![C::of(-1.0); size.stride];
-        product::<S, C>(false, &self.sums, &minus, &mut d_rows);
-
+        weights.fill(C::of(-1.0));
+        let mut carried = product::<S, C>(1.0, &self.sums, &weights, &mut d_rows);
+        // What is carried back dwindles as the iteration has converged. So little counts for no digit, and would become
+        // subnormal, which is slow.
+        let least = C::of(carried.f64() * C::SMALLEST.f64().sqrt());
         let mut frame = self.trace.first.len() - 1;
         for step in (0..2 * iterations - 1).rev() {
+            if carried <= least {
+                break;
+            }
             if step < self.trace.first[frame] {
+                add_outer::<S, C>(size, &pairs, &mut self.m);
+                pairs.clear();
                 settle::<S, C>(size, &self.k, &mut self.m, &mut self.d);
                 frame -= 1;
                 self.old_frame::<S>(frame);
+            }
+            if pairs.len() == 2 * PAIRS * size.stride {
+                add_outer::<S, C>(size, &pairs, &mut self.m);
+                pairs.clear();
             }
             let at = |step: usize| &self.trace.steps[step * size.stride..][..size.stride];
             let own = at(step);
@@ -266,21 +293,24 @@ impl<C: Real> Solver<C> {
             };
             match side_of(step) {
                 Side::Rows => {
-                    product::<S, C>(false, &d_rows, own, &mut weights);
-                    add_outer::<S, C>(size, &weights, other, &mut self.m);
+                    product::<S, C>(1.0, &d_rows, own, &mut weights);
+                    pairs.extend_from_slice(&weights);
+                    pairs.extend_from_slice(other);
                     if step > 0 {
-                        column_sums::<S, C>(size, &self.k, &weights, &mut self.sums);
-                        product::<S, C>(true, &self.sums, other, &mut d_columns);
+                        self.by.columns::<S, C>(&self.k, &weights, &mut self.sums);
+                        carried = product::<S, C>(-1.0, &self.sums, other, &mut d_columns);
                     }
                 }
                 Side::Columns => {
-                    product::<S, C>(false, &d_columns, own, &mut weights);
-                    add_outer::<S, C>(size, other, &weights, &mut self.m);
-                    row_sums::<S, C>(size, &self.k, &weights, &mut self.sums);
-                    product::<S, C>(true, &self.sums, other, &mut d_rows);
+                    product::<S, C>(1.0, &d_columns, own, &mut weights);
+                    pairs.extend_from_slice(other);
+                    pairs.extend_from_slice(&weights);
+                    self.by.rows::<S, C>(&self.k, &weights, &mut self.sums);
+                    carried = product::<S, C>(-1.0, &self.sums, other, &mut d_rows);
                 }
             }
         }
+        add_outer::<S, C>(size, &pairs, &mut self.m);
         settle::<S, C>(size, &self.k, &mut self.m, &mut self.d);
         true
     }

@@ -276,7 +276,9 @@ fn the_relaxed_sample_nears_the_hard_one_as_tau_falls() {
             let cold = data::values(&gumbel_sinkhorn(&x, 0.02, 400, KEY).unwrap());
             let warm = data::values(&gumbel_sinkhorn(&x, 2.0, 20, KEY).unwrap());
             let distance = |a: &[f64], b: &[f64]| {
-                a.iter().zip(b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()))
+                a.iter()
+                    .zip(b)
+                    .fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()))
             };
             assert!(distance(&warm, &hard) > 0.3);
             let mut clear = 0;
@@ -285,14 +287,14 @@ fn the_relaxed_sample_nears_the_hard_one_as_tau_falls() {
                 let mut all = vec![];
                 sums(n, &at(&z), 0, 0, 0.0, &mut all);
                 all.sort_by(f64::total_cmp);
-                // The second best permutation has e^-10 of the best one's weight, or less.
-                if all[all.len() - 1] - all[all.len() - 2] > 0.2 {
+                // Of two permutations that differ in two rows, the entries of the worse one are e^(-gap / 2 tau).
+                if all[all.len() - 1] - all[all.len() - 2] > 0.4 {
                     clear += 1;
                     let off = distance(&at(&cold), &at(&hard));
                     assert!(off < 1e-3, "{n}, matrix {m}: {off}");
                 }
             }
-            assert!(clear >= count / 3, "{n}: {clear}");
+            assert!(clear >= count / 4, "{n}: {clear}");
         }
     }
 }
@@ -323,7 +325,10 @@ fn of_two_permutations_each_is_drawn_with_its_probability() {
         let first = data::values(&p).chunks(4).filter(|p| p[0] == 1.0).count() as u64;
         let p = probability(d);
         let fit = statistics::chi_square(&[first, draws as u64 - first], &[p, 1.0 - p]);
-        assert!(fit > 1e-3, "d {d}: {first} of {draws}, expected {p}: {fit:e}");
+        assert!(
+            fit > 1e-3,
+            "d {d}: {first} of {draws}, expected {p}: {fit:e}"
+        );
     }
 }
 
@@ -377,25 +382,41 @@ fn gradient_error(got: &Tensor, want: &Tensor, n: usize) -> f64 {
     assert_eq!((got.dims(), got.rank()), (want.dims(), want.rank()));
     let rounding = rounding(got.dtype());
     let (got, want) = (data::values(got), data::values(want));
-    let mut worst: f64 = 0.0;
+    let (mut worst, mut meaningful, mut all): (f64, usize, usize) = (0.0, 0, 0);
     for (got, want) in got.chunks(n * n).zip(want.chunks(n * n)) {
         let largest = want.iter().fold(0.0, |m: f64, w| m.max(w.abs()));
-        assert!(n == 1 || largest > 1e-3, "a gradient of zeros says nothing");
+        (meaningful, all) = (meaningful + usize::from(largest > 1e-2), all + 1);
+        let largest = largest.max(1e-2);
         for (g, w) in got.iter().zip(want) {
             assert!(!g.is_nan());
             let error = ((g - w).abs() - rounding * largest).max(0.0);
-            worst = worst.max(if n == 1 { error } else { error / largest });
+            worst = worst.max(error / largest);
         }
     }
+    assert!(
+        n == 1 || 2 * meaningful >= all,
+        "gradients of zeros say nothing"
+    );
     worst
 }
 
-fn check_gradients(shape: &[usize], dtype: DType, device: &Device, case: (f64, usize, f64), tolerance: f64) {
+fn check_gradients(
+    shape: &[usize],
+    dtype: DType,
+    device: &Device,
+    case: (f64, usize, f64),
+    tolerance: f64,
+) {
     let (tau, iterations, scale) = case;
     let n = shape[shape.len() - 1];
     let x = data::random(shape, 5, scale, dtype, device);
     let w = data::random(shape, 6, 1.0, dtype, device);
-    let cpu = |t: &Tensor| t.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+    let cpu = |t: &Tensor| {
+        t.to_device(&Device::Cpu)
+            .unwrap()
+            .to_dtype(DType::F64)
+            .unwrap()
+    };
     let (want_x, want_tau) = gradients(
         &noisy(&x, KEY),
         &scalar(tau, DType::F64, &Device::Cpu),
@@ -416,7 +437,10 @@ fn check_gradients(shape: &[usize], dtype: DType, device: &Device, case: (f64, u
         .sum();
     let (got, want) = (data::values(&got_tau)[0], data::values(&want_tau)[0]);
     let free = rounding(dtype) * want.abs();
-    assert!((got - want).abs() <= tolerance * terms + free, "{label}: tau {got:e}, not {want:e}");
+    assert!(
+        (got - want).abs() <= tolerance * terms + free,
+        "{label}: tau {got:e}, not {want:e}"
+    );
     assert!(n == 1 || want != 0.0);
     // With a number for a temperature, and straight through: the same bits.
     if dtype == DType::F64 {
@@ -488,7 +512,10 @@ fn gradients_match_central_differences() {
         }
         let want = central(1e-3, |h| loss(&values, tau + h));
         let got = data::values(&dtau)[0];
-        assert!((got - want).abs() < 1e-9 && want.abs() > 1e-2, "{got:e}, not {want:e}");
+        assert!(
+            (got - want).abs() < 1e-9 && want.abs() > 1e-2,
+            "{got:e}, not {want:e}"
+        );
     }
 }
 
@@ -540,7 +567,9 @@ fn gradients_reach_only_what_tracks_one() {
         let y = gumbel_sinkhorn(x, tau, 5, KEY).unwrap();
         let grads = (y * &w).and_then(|l| l.sum_all()?.backward()).unwrap();
         let want = if track_scores { &both.0 } else { &both.1 };
-        assert_same(grads.get(v.as_tensor()).unwrap(), want, || "one".to_string());
+        assert_same(grads.get(v.as_tensor()).unwrap(), want, || {
+            "one".to_string()
+        });
         let other = if track_scores { tau } else { x };
         assert!(grads.get(other).is_none());
     }
@@ -587,7 +616,11 @@ fn a_view_has_the_gradient_of_its_copy() {
         let w = data::random((3, 4, 4), 7, 1.0, DType::F64, &device);
         let run = |copy: bool| {
             let view = x.as_tensor().transpose(0, 1).unwrap();
-            let view = if copy { view.contiguous().unwrap() } else { view };
+            let view = if copy {
+                view.contiguous().unwrap()
+            } else {
+                view
+            };
             let y = gumbel_sinkhorn(&view, 0.5, 4, KEY).unwrap();
             let grads = (y * &w).and_then(|l| l.sum_all()?.backward()).unwrap();
             grads.get(x.as_tensor()).unwrap().clone()
@@ -614,14 +647,17 @@ fn everything(shape: &[usize], dtype: DType) -> Vec<Vec<u64>> {
 }
 
 /// Many small matrices, and one large one, whose rows are shared out.
-const PARALLEL: [&[usize]; 4] = [&[999, 5, 5], &[40, 33, 33], &[1, 400, 400], &[2, 70, 70]];
+const PARALLEL: [&[usize]; 4] = [&[999, 5, 5], &[40, 33, 33], &[1, 520, 520], &[2, 70, 70]];
 
 #[test]
 fn one_two_and_seven_threads_give_the_same_bits() {
     for shape in PARALLEL {
         for dtype in [DType::F32, DType::F64, DType::BF16] {
             let run = |threads| {
-                let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let pool = ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
                 pool.install(|| everything(shape, dtype))
             };
             let one = run(1);
@@ -653,7 +689,9 @@ fn a_leading_part_of_a_batch_gives_the_same_matrices() {
         for count in [1, 2, 8] {
             let part = x.narrow(0, 0, count).unwrap();
             let part = gumbel_sinkhorn(&part, 0.5, 9, KEY).unwrap();
-            assert_same(&part, &whole.narrow(0, 0, count).unwrap(), || format!("{count}"));
+            assert_same(&part, &whole.narrow(0, 0, count).unwrap(), || {
+                format!("{count}")
+            });
         }
     }
 }
@@ -699,9 +737,16 @@ fn a_forbidden_entry_is_never_taken() {
             let z = if dtype == DType::F64 {
                 (&far + g).unwrap()
             } else {
-                (far.to_dtype(DType::F32).unwrap() + g).unwrap().to_dtype(DType::F64).unwrap()
+                (far.to_dtype(DType::F32).unwrap() + g)
+                    .unwrap()
+                    .to_dtype(DType::F64)
+                    .unwrap()
             };
-            let w = w.to_device(&Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+            let w = w
+                .to_device(&Device::Cpu)
+                .unwrap()
+                .to_dtype(DType::F64)
+                .unwrap();
             let t = scalar(0.5, DType::F64, &Device::Cpu);
             let want = composed(&z, &t, 25).unwrap();
             let error = row_error(&y, &want, n);
@@ -711,7 +756,10 @@ fn a_forbidden_entry_is_never_taken() {
             assert!(error < 2e-5, "{dtype:?} {error:e}");
             let (got, want) = (data::values(&dtau)[0], data::values(&want_tau)[0]);
             let free = 1e-4 + rounding(dtype) * want.abs();
-            assert!((got - want).abs() < free && want != 0.0, "{dtype:?} {got:e} {want:e}");
+            assert!(
+                (got - want).abs() < free && want != 0.0,
+                "{dtype:?} {got:e} {want:e}"
+            );
         }
     }
 }
@@ -776,7 +824,10 @@ fn a_mask_that_leaves_no_permutation() {
             // The iteration itself is defined, step by step.
             let relaxed = gumbel_sinkhorn(&x, 1.0, 500, KEY).unwrap();
             let columns = data::values(&relaxed.to_dtype(DType::F64).unwrap().sum(1).unwrap());
-            assert!(columns.iter().all(|s| (s - 1.0).abs() < 1e-2), "{columns:?}");
+            assert!(
+                columns.iter().all(|s| (s - 1.0).abs() < 1e-2),
+                "{columns:?}"
+            );
         }
     }
 }
@@ -793,7 +844,9 @@ fn extreme_temperatures_and_scores() {
                     let fine = columns.iter().all(|s| (s - 1.0).abs() < 2e-6);
                     assert!(fine, "{dtype:?} tau {tau:e} scale {scale:e}: {y}");
                     if tau == 1e30 && scale <= 1.0 {
-                        let even = data::values(&y).iter().all(|v| (v - 1.0 / 6.0).abs() < 1e-6);
+                        let even = data::values(&y)
+                            .iter()
+                            .all(|v| (v - 1.0 / 6.0).abs() < 1e-6);
                         assert!(even, "{y}");
                     }
                     let w = data::random((2, 6, 6), 8, 1.0, dtype, &device);
@@ -838,7 +891,9 @@ fn refusals_name_the_op_and_the_value() {
     type Call = dyn Fn(&Tensor, Temperature, usize, Key) -> Result<Tensor>;
     let ops: [(&str, &Call); 4] = [
         ("gumbel_sinkhorn", &|x, t, i, k| gumbel_sinkhorn(x, t, i, k)),
-        ("gumbel_sinkhorn_st", &|x, t, i, k| gumbel_sinkhorn_st(x, t, i, k)),
+        ("gumbel_sinkhorn_st", &|x, t, i, k| {
+            gumbel_sinkhorn_st(x, t, i, k)
+        }),
         ("sinkhorn", &|x, t, i, _| sinkhorn(x, t, i)),
         ("sinkhorn_st", &|x, t, i, _| sinkhorn_st(x, t, i)),
     ];
@@ -849,19 +904,36 @@ fn refusals_name_the_op_and_the_value() {
         refused(call(&make(&[])), name, &["[]", "square"]);
         refused(call(&make(&[2, 0, 0])), name, &["[2, 0, 0]", "empty"]);
         refused(op(&square, 1.0.into(), 0, KEY), name, &["iterations is 0"]);
-        refused(op(&square, 1.0.into(), usize::MAX, KEY), name, &["iterations is 1844"]);
-        for (tau, shown) in [(0.0, "0"), (-1.5, "-1.5"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
+        refused(
+            op(&square, 1.0.into(), usize::MAX, KEY),
+            name,
+            &["iterations is 1844"],
+        );
+        for (tau, shown) in [
+            (0.0, "0"),
+            (-1.5, "-1.5"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+        ] {
             refused(op(&square, tau.into(), 3, KEY), name, &["tau", shown]);
             let t = scalar(tau, DType::F32, &device);
             refused(op(&square, t.into(), 3, KEY), name, &["tau", shown]);
         }
         for shape in [&[3][..], &[3, 1], &[2, 3, 1], &[2, 2, 1, 1]] {
             let tau = Tensor::ones(shape, DType::F32, &device).unwrap();
-            let parts = [&format!("{shape:?}")[..], "[2, 1, 1]", "matrix of the scores"];
+            let parts = [
+                &format!("{shape:?}")[..],
+                "[2, 1, 1]",
+                "matrix of the scores",
+            ];
             refused(op(&square, tau.into(), 3, KEY), name, &parts);
         }
         let wide = scalar(1.0, DType::F64, &device);
-        refused(op(&square, wide.into(), 3, KEY), name, &["tau", "F64", "F32"]);
+        refused(
+            op(&square, wide.into(), 3, KEY),
+            name,
+            &["tau", "F64", "F32"],
+        );
         let whole = Tensor::zeros((3, 3), DType::U32, &device).unwrap();
         refused(op(&whole, 1.0.into(), 3, KEY), name, &["scores", "U32"]);
         if name.starts_with("gumbel") {
@@ -904,7 +976,12 @@ fn a_device_chooses_the_permutations_of_the_cpu() {
 fn matrices_that_no_block_holds_are_those_of_the_cpu() {
     // Past what shared memory has room for, in both directions.
     for device in devices().into_iter().skip(1) {
-        for (dtype, n) in [(DType::F32, 65), (DType::F32, 130), (DType::F64, 49), (DType::BF16, 70)] {
+        for (dtype, n) in [
+            (DType::F32, 65),
+            (DType::F32, 130),
+            (DType::F64, 49),
+            (DType::BF16, 70),
+        ] {
             let x = data::random((1, n, n), 5, 1.0, dtype, &Device::Cpu);
             let w = data::random((1, n, n), 6, 1.0, dtype, &Device::Cpu);
             let tau = scalar(0.5, dtype, &Device::Cpu);
@@ -913,14 +990,20 @@ fn matrices_that_no_block_holds_are_those_of_the_cpu() {
             let want = op(&x, &tau).unwrap();
             let got = op(&there(&x), &there(&tau)).unwrap();
             let error = row_error(&got, &want, n);
-            assert!(error <= 2.0 * forward_tolerance(dtype), "{n} {dtype:?} {error:e}");
+            assert!(
+                error <= 2.0 * forward_tolerance(dtype),
+                "{n} {dtype:?} {error:e}"
+            );
             let (want, want_tau) = gradients(&x, &tau, &w, op);
             let (got, got_tau) = gradients(&there(&x), &there(&tau), &there(&w), op);
             let error = gradient_error(&got, &want, n);
             assert!(error <= 8e-6, "{n} {dtype:?} {error:e}");
             let (got, want) = (data::values(&got_tau)[0], data::values(&want_tau)[0]);
             let free = (2.0 * rounding(dtype) + 1e-3) * want.abs();
-            assert!((got - want).abs() <= free && want != 0.0, "{n} {got:e} {want:e}");
+            assert!(
+                (got - want).abs() <= free && want != 0.0,
+                "{n} {got:e} {want:e}"
+            );
         }
     }
 }

@@ -18,6 +18,9 @@ const HELD: &[&str] = &[
 ];
 const SHORT: &[&str] = &["_lanes", "_block"];
 
+/// Paths of ops that work on matrices.
+const MATRICES: &[&str] = &["_shared", "_global"];
+
 /// An op, and for each direction its module and the kernels of all paths, as `(beginning, suffixes)`.
 struct Op {
     name: &'static str,
@@ -36,7 +39,17 @@ const SOFTMAX_GRADIENT: Kernels = (
     &[("softmax_gradient", HELD), ("softmax_gradient_tau", SHORT)],
 );
 
-const OPS: [Op; 11] = [
+const SINKHORN: Kernels = ("gumbel_sinkhorn", &[("gumbel_sinkhorn", MATRICES)]);
+const ASSIGNMENT: Kernels = ("gumbel_sinkhorn", &[("gumbel_sinkhorn_st", &[""])]);
+const SINKHORN_GRADIENT: Kernels = (
+    "gumbel_sinkhorn",
+    &[
+        ("gumbel_sinkhorn_gradient", MATRICES),
+        ("gumbel_sinkhorn_tau", MATRICES),
+    ],
+);
+
+const OPS: [Op; 15] = [
     Op {
         name: "uniform",
         forward: ("noise", &[("uniform", &[""])]),
@@ -134,6 +147,26 @@ const OPS: [Op; 11] = [
                 ("gaussian_kl_log_var_gradient", &["", "_strided"]),
             ],
         )],
+    },
+    Op {
+        name: "gumbel_sinkhorn",
+        forward: SINKHORN,
+        backward: &[SINKHORN_GRADIENT],
+    },
+    Op {
+        name: "sinkhorn",
+        forward: SINKHORN,
+        backward: &[SINKHORN_GRADIENT],
+    },
+    Op {
+        name: "gumbel_sinkhorn_st",
+        forward: ASSIGNMENT,
+        backward: &[SINKHORN_GRADIENT],
+    },
+    Op {
+        name: "sinkhorn_st",
+        forward: ASSIGNMENT,
+        backward: &[SINKHORN_GRADIENT],
     },
 ];
 const IMPROPER_ROWS: Kernels = ("improper_rows", &[("improper_rows", SHORT)]);

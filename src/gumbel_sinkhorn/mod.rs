@@ -31,12 +31,12 @@ const MOST_ITERATIONS: usize = 1 << 20;
 /// * **Shapes**: `(..., n, n)`, any layout; the result has the shape, dtype and device of `scores`. Entry `(i, j)` is the
 ///   weight with which row `i` goes to column `j`.
 /// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32, noise included, and rounded once.
-/// * **Range and precision**: `[0, 1]`. Columns, which are normalised last, sum to 1 within 2e-6 (f32); rows do as the iteration
-///   converges: 20 iterations do at `tau` around 1, more are needed as `tau` falls, since its rate is that of an
-///   auction at small `tau`. Entries are within 2e-6 (f32) or 1e-13 (f64) of 1 of the formula's at `scores + g` rounded to the dtype it is
-///   computed in, times the number of iterations where they hardly converge. As `tau` falls the sample nears the permutation of
-///   [`gumbel_sinkhorn_st`]. A score of -inf forbids its entry: 0, gradient 0. A matrix with NaN, +inf, or a row or
-///   column that is all -inf is NaN, and no other is.
+/// * **Range and precision**: `[0, 1]`. Columns, which are normalised last, sum to 1 within 2e-6 (f32); rows do as the
+///   iteration converges: 20 iterations do for `tau` around 1, more are needed as it falls. Entries are within 2e-6 (f32) or
+///   1e-13 (f64) of the row's largest, given `scores + g` rounded to the dtype it is computed in; where the iteration hardly
+///   converges the roundings of its steps add up, to 4e-6 and 1e-11 after 40 of them at `tau` 0.02. As `tau` falls the sample nears
+///   the permutation of [`gumbel_sinkhorn_st`]. A score of -inf forbids its entry: 0, gradient 0. A matrix with NaN, +inf, or a
+///   row or column that is all -inf is NaN, and no other is.
 /// * **Gradient**: at fixed noise, through every iteration, to the scores and to a `tau` tensor, which has one element or one for each
 ///   matrix (shape `(..., 1, 1)`). Nothing is kept for it: backward draws the noise and runs the iteration anew, with scratch of
 ///   `O(iterations n)` a matrix beside a few matrices of room, and goes back by matrix-vector products.

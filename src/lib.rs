@@ -15,6 +15,8 @@
 //! | a sampled 0 or 1 | [`binary_concrete_st`] | straight-through, that of the relaxed sample |
 //! | a gate that can be shut, and how often it is open | [`hard_concrete`], [`hard_concrete_l0`] | to logits and temperature |
 //! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
+//! | a relaxed sample of a permutation | [`gumbel_sinkhorn`], [`sinkhorn`] without noise | to scores and temperature |
+//! | a sampled permutation | [`gumbel_sinkhorn_st`], [`sinkhorn_st`] without noise | straight-through, that of the relaxed sample |
 //! | rows with nothing to draw | [`improper_rows`] | none |
 //! | functions with kinks | [`subgradient`]: `relu`, `abs`, `clamp`, `max` and more | the subgradient of your choice at each kink |
 //! | rounding, thresholds, arg-maxima | [`straight_through`]: `round`, `sign`, `quantize`, `one_hot` and more | straight-through |
@@ -82,6 +84,7 @@ mod elementwise;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_rao;
+mod gumbel_sinkhorn;
 mod gumbel_softmax;
 mod gumbel_top_k;
 mod improper_rows;
@@ -110,6 +113,7 @@ pub use categorical::categorical;
 pub use gaussian::{gaussian, gaussian_kl};
 pub use gumbel_max::gumbel_max;
 pub use gumbel_rao::gumbel_rao;
+pub use gumbel_sinkhorn::{gumbel_sinkhorn, gumbel_sinkhorn_st, sinkhorn, sinkhorn_st};
 pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
 pub use gumbel_top_k::gumbel_top_k;
 pub use improper_rows::improper_rows;
@@ -145,3 +149,8 @@ struct GuideSubgradientsAndStraightThrough;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guide/top_k.md")]
 struct GuideTopK;
+
+/// The guide's page on permutations, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/permutations.md")]
+struct GuidePermutations;

@@ -2,6 +2,7 @@
 
 use crate::check;
 use candle_core::{DType, Result, Tensor, Var, bail};
+use std::ops::Range;
 
 /// The temperature `tau` of a relaxed op: a number, or a tensor that then receives its gradient.
 ///
@@ -70,9 +71,21 @@ pub(crate) enum Checked {
 impl Temperature {
     /// Checks the values, and brings a tensor to one element a row; candle's own backward then sums its gradient back.
     pub(crate) fn check(self, op: &str, logits: &Tensor, dim: usize) -> Result<Checked> {
-        let mut row_shape = logits.dims().to_vec();
-        row_shape[dim] = 1;
-        let tau = match self.fitting(op, logits, &row_shape, "one value a row of the logits")? {
+        self.check_over(op, ("logits", logits), "row", dim..dim + 1)
+    }
+
+    /// The same for an op that reduces over several dims: one element a block of them, called `block` in messages.
+    pub(crate) fn check_over(
+        self,
+        op: &str,
+        input: (&str, &Tensor),
+        block: &str,
+        dims: Range<usize>,
+    ) -> Result<Checked> {
+        let mut row_shape = input.1.dims().to_vec();
+        row_shape[dims].fill(1);
+        let what = format!("one value a {block} of the {}", input.0);
+        let tau = match self.fitting(op, input, &row_shape, &what)? {
             Value::Fixed(tau) => return Ok(Checked::Fixed(tau)),
             Value::Learned(tau) => tau,
         };
@@ -87,7 +100,7 @@ impl Temperature {
     /// The same for an op of single elements: a tensor keeps a shape of its own that broadcasts to that of the logits.
     pub(crate) fn check_elements(self, op: &str, logits: &Tensor) -> Result<Checked> {
         Ok(
-            match self.fitting(op, logits, logits.dims(), "that of the logits")? {
+            match self.fitting(op, ("logits", logits), logits.dims(), "that of the logits")? {
                 Value::Fixed(tau) => Checked::Fixed(tau),
                 Value::Learned(tau) => Checked::Rows(tau),
             },
@@ -95,7 +108,13 @@ impl Temperature {
     }
 
     /// Checks the values, and that a tensor broadcasts to `shape`; one of more dims becomes a scalar.
-    fn fitting(self, op: &str, logits: &Tensor, shape: &[usize], what: &str) -> Result<Value> {
+    fn fitting(
+        self,
+        op: &str,
+        input: (&str, &Tensor),
+        shape: &[usize],
+        what: &str,
+    ) -> Result<Value> {
         let tau = match self.0 {
             Value::Fixed(tau) => {
                 check::tau(op, tau)?;
@@ -103,7 +122,7 @@ impl Temperature {
             }
             Value::Learned(tau) => tau,
         };
-        check::placed_alike(op, ("tau", &tau), ("logits", logits))?;
+        check::placed_alike(op, ("tau", &tau), (input.0, input.1))?;
         let fits = tau.rank() <= shape.len()
             && tau
                 .dims()

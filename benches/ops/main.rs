@@ -16,6 +16,7 @@ mod categorical;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_rao;
+mod gumbel_sinkhorn;
 mod gumbel_softmax;
 mod gumbel_top_k;
 mod improper_rows;
@@ -45,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     gumbel_max::bench(&mut suite);
     reinmax::bench(&mut suite);
     gumbel_rao::bench(&mut suite);
+    gumbel_sinkhorn::bench(&mut suite);
     categorical::bench(&mut suite);
     gumbel_top_k::bench(&mut suite);
     relaxed_top_k::bench(&mut suite);

@@ -22,6 +22,9 @@ const LOOPED: &[&str] = &["_lanes", "_block", "_columns", "_columns_one"];
 /// Elementwise ops: of contiguous operands, and of any.
 const ANY: &[&str] = &["", "_strided"];
 
+/// Paths of ops that work on matrices.
+const MATRICES: &[&str] = &["_shared", "_global"];
+
 /// An op, and for each direction its module and the kernels of all paths, as `(beginning, suffixes)`.
 struct Op {
     name: &'static str,
@@ -75,6 +78,16 @@ const BINARY_CONCRETE_GRADIENT: Kernels = (
         ("binary_concrete_gradient", ANY),
         ("binary_concrete_learned_gradient", ANY),
         ("binary_concrete_tau_gradient", ANY),
+    ],
+);
+
+const SINKHORN: Kernels = ("gumbel_sinkhorn", &[("gumbel_sinkhorn", MATRICES)]);
+const ASSIGNMENT: Kernels = ("gumbel_sinkhorn", &[("gumbel_sinkhorn_st", &[""])]);
+const SINKHORN_GRADIENT: Kernels = (
+    "gumbel_sinkhorn",
+    &[
+        ("gumbel_sinkhorn_gradient", MATRICES),
+        ("gumbel_sinkhorn_tau", MATRICES),
     ],
 );
 
@@ -308,6 +321,26 @@ const OPS: &[Op] = &[
                 ("hard_concrete_l0_tau_gradient", ANY),
             ],
         )],
+    },
+    Op {
+        name: "gumbel_sinkhorn",
+        forward: SINKHORN,
+        backward: &[SINKHORN_GRADIENT],
+    },
+    Op {
+        name: "sinkhorn",
+        forward: SINKHORN,
+        backward: &[SINKHORN_GRADIENT],
+    },
+    Op {
+        name: "gumbel_sinkhorn_st",
+        forward: ASSIGNMENT,
+        backward: &[SINKHORN_GRADIENT],
+    },
+    Op {
+        name: "sinkhorn_st",
+        forward: ASSIGNMENT,
+        backward: &[SINKHORN_GRADIENT],
     },
 ];
 const IMPROPER_ROWS: Kernels = ("improper_rows", &[("improper_rows", SHORT)]);

@@ -17,6 +17,7 @@ mod extreme;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_rao;
+mod gumbel_sinkhorn;
 mod gumbel_softmax;
 mod gumbel_top_k;
 mod improper_rows;

@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
     Key, Philox4x32, Rng, Stretch, binary_concrete, binary_concrete_st, categorical, exponential,
-    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, gumbel_top_k,
-    gumbel_top_k_st, hard_concrete, hard_concrete_l0, logistic, normal, relaxed_top_k,
-    tempered_log_softmax, tempered_softmax, uniform,
+    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_sinkhorn, gumbel_sinkhorn_st, gumbel_softmax,
+    gumbel_softmax_st, gumbel_top_k, gumbel_top_k_st, hard_concrete, hard_concrete_l0, logistic,
+    normal, relaxed_top_k, tempered_log_softmax, tempered_softmax, uniform,
 };
 use rand::{Rng as _, SeedableRng};
 
@@ -104,6 +104,21 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
         out.push((
             format!("categorical {dtype:?}"),
             data::bits(&categorical(&wide, 1, KEY)?),
+        ));
+    }
+    for dtype in data::FLOATS {
+        let x = logits(dtype)
+            .narrow(0, 1, 1)?
+            .narrow(1, 0, 4)?
+            .reshape((1, 2, 2))?;
+        let x = Tensor::cat(&[&x, &x.affine(-2.0, 0.5)?], 0)?;
+        out.push((
+            format!("gumbel_sinkhorn {dtype:?}"),
+            data::bits(&gumbel_sinkhorn(&x, 0.75, 3, KEY)?),
+        ));
+        out.push((
+            format!("gumbel_sinkhorn_st {dtype:?}"),
+            data::bits(&gumbel_sinkhorn_st(&x, 0.75, 3, KEY)?),
         ));
     }
     let x = Var::from_tensor(&logits(DType::F32))?;
@@ -223,6 +238,14 @@ const WANT: &[(&str, &[u64])] = &[
     ("gumbel_max BF16", &[0xdd7, 0x117, 0x1228, 0x116e, 0x166, 0x121b, 0x5ee, 0xbd7]),
     ("gumbel_top_k BF16", &[0xdd7, 0x5fd, 0x1097, 0x701, 0xdf6, 0x12e7, 0x117, 0xf46, 0x1057, 0xed2, 0x1284, 0x608]),
     ("categorical BF16", &[0x1c8, 0x1032, 0x867, 0x7b9, 0xfea, 0xd27, 0x4a6, 0x481]),
+    ("gumbel_sinkhorn F32", &[0x3f2cbb8c, 0x3ea457a9, 0x3ea688e7, 0x3f2dd42c, 0x3f7e2c4f, 0x3e2be220, 0x3be9d8cc, 0x3f550777]),
+    ("gumbel_sinkhorn_st F32", &[0x3f800000, 0x0, 0x0, 0x3f800000, 0x3f800000, 0x0, 0x0, 0x3f800000]),
+    ("gumbel_sinkhorn F64", &[0x3fe597719b483d96, 0x3fd48af52869e112, 0x3fd4d11cc96f84d5, 0x3fe5ba856bcb0f76, 0x3fefc589cb56c482, 0x3fc57c43f0090d60, 0x3f7d3b1a549dbed0, 0x3feaa0ef03fdbca7]),
+    ("gumbel_sinkhorn_st F64", &[0x3ff0000000000000, 0x0, 0x0, 0x3ff0000000000000, 0x3ff0000000000000, 0x0, 0x0, 0x3ff0000000000000]),
+    ("gumbel_sinkhorn F16", &[0x3966, 0x3523, 0x3534, 0x396f, 0x3bf1, 0x315f, 0x1f4f, 0x3aa8]),
+    ("gumbel_sinkhorn_st F16", &[0x3c00, 0x0, 0x0, 0x3c00, 0x3c00, 0x0, 0x0, 0x3c00]),
+    ("gumbel_sinkhorn BF16", &[0x3f2d, 0x3ea4, 0x3ea7, 0x3f2e, 0x3f7e, 0x3e2c, 0x3bea, 0x3f55]),
+    ("gumbel_sinkhorn_st BF16", &[0x3f80, 0x0, 0x0, 0x3f80, 0x3f80, 0x0, 0x0, 0x3f80]),
     ("gradient of gumbel_softmax F32", &[0x3e3c662b, 0xba98989c, 0x3b276792, 0x0, 0xbe3dd297, 0xbe42182b, 0x3ddd2faf, 0x3dc5c526, 0x3a597372, 0xbc81dd89]),
     ("Philox4x32::new", &[0x15d4e40a, 0x722cb3f1, 0xd01f8def, 0xd08e2c9, 0x6c0ef433]),
     ("Philox4x32::seed_from_u64", &[0x5c976602, 0xab3e34, 0xcb09d05a, 0xc88ae904, 0xe22c6c14]),

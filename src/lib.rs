@@ -68,6 +68,7 @@ mod backward;
 pub mod bits;
 mod categorical;
 mod check;
+pub mod distributions;
 mod element;
 mod gaussian;
 mod gumbel_max;

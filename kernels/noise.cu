@@ -1,4 +1,4 @@
-// uniform, gumbel and normal: noise tensors by key.
+// uniform, gumbel, exponential, logistic and normal: noise tensors by key.
 #include "view.cuh"
 
 // Rounding to a half type must not take a uniform draw to an end of the open interval.
@@ -10,6 +10,16 @@ struct UnitBounds {
         return fminf(v, 1.0f - 1.0f / 256.0f);
 #else
         return v;
+#endif
+    }
+};
+// Nor an exponential one to 0.
+struct AboveZero {
+    DEVICE Real of(Real x) {
+#if defined(REPARAM_F16)
+        return fmaxf(x, 1.0f / 16777216.0f);
+#else
+        return x;
 #endif
     }
 };
@@ -47,4 +57,6 @@ DEVICE void draw(Element* out, u64 n, const Key& key) {
 
 NOISE(uniform, Uniform, UnitBounds)
 NOISE(gumbel, Gumbel, NoBounds)
+NOISE(exponential, Exponential, AboveZero)
+NOISE(logistic, Logistic, NoBounds)
 NOISE(normal, Normal, NoBounds)

@@ -6,7 +6,9 @@
 use crate::backward::{Family, TauTensor, logits_gradient};
 use crate::math::scalar;
 use crate::output::parallel;
-use crate::rng::{self, FILL_SLACK, Gumbel, Key, Noise, Normal, Stream, Uniform};
+use crate::rng::{
+    self, Exponential, FILL_SLACK, Gumbel, Key, Logistic, Noise, Normal, Stream, Uniform,
+};
 use crate::rowwise::{Rows, SoftmaxGradient, Source, Tau, gradient_into};
 use crate::simd::{self, Bits, Float, Kernel, LANES_F32, Level, Simd, dispatch};
 use candle_core::{CpuStorage, Layout, Result, Shape, Tensor};
@@ -109,6 +111,8 @@ macro_rules! maps {
 maps! {
     Uniform: uniform_f32, uniform_f32_slice, uniform_f64;
     Gumbel: gumbel_f32, gumbel_f32_slice, gumbel_f64;
+    Exponential: exponential_f32, exponential_f32_slice, exponential_f64;
+    Logistic: logistic_f32, logistic_f32_slice, logistic_f64;
     Normal: normal_f32, normal_f32_slice, normal_f64;
 }
 
@@ -125,22 +129,61 @@ pub fn softmax_gradient(y: &Tensor, g: &Tensor, tau: f64, dim: usize) -> Result<
 
 /// How many of the f32 Gumbel variates of elements `start .. start + n` lie above each threshold.
 pub fn count_gumbel_above(key: Key, start: u64, n: u64, thresholds: &[f32]) -> Vec<u64> {
+    count::<Gumbel>(key, start, n, thresholds, |x, t| x > t)
+}
+
+/// The same of exponential variates.
+pub fn count_exponential_above(key: Key, start: u64, n: u64, thresholds: &[f32]) -> Vec<u64> {
+    count::<Exponential>(key, start, n, thresholds, |x, t| x > t)
+}
+
+/// How many of the f32 exponential variates lie below each threshold.
+pub fn count_exponential_below(key: Key, start: u64, n: u64, thresholds: &[f32]) -> Vec<u64> {
+    count::<Exponential>(key, start, n, thresholds, |x, t| x < t)
+}
+
+/// How many of the f32 logistic variates lie above each threshold.
+pub fn count_logistic_above(key: Key, start: u64, n: u64, thresholds: &[f32]) -> Vec<u64> {
+    count::<Logistic>(key, start, n, thresholds, |x, t| x > t)
+}
+
+/// How many of them lie below each threshold.
+pub fn count_logistic_below(key: Key, start: u64, n: u64, thresholds: &[f32]) -> Vec<u64> {
+    count::<Logistic>(key, start, n, thresholds, |x, t| x < t)
+}
+
+fn count<N: Noise>(
+    key: Key,
+    start: u64,
+    n: u64,
+    thresholds: &[f32],
+    is_beyond: impl Fn(f32, f32) -> bool + Copy + Sync,
+) -> Vec<u64> {
     const BLOCK: u64 = 1 << 12;
-    struct Count<'a> {
+    struct Count<'a, N, F> {
         stream: Stream,
         start: u64,
         n: usize,
         buffer: &'a mut [f32],
         thresholds: &'a [f32],
+        is_beyond: F,
+        noise: PhantomData<N>,
     }
-    impl Kernel for Count<'_> {
+    impl<N: Noise, F: Fn(f32, f32) -> bool> Kernel for Count<'_, N, F> {
         type Output = Vec<u64>;
         #[inline(always)]
         fn run<S: Simd>(self) -> Vec<u64> {
-            let offset = rng::fill::<S, f32, Gumbel>(&self.stream, self.start, self.n, self.buffer);
+            let offset = rng::fill::<S, f32, N>(&self.stream, self.start, self.n, self.buffer);
             let noise = &self.buffer[offset..offset + self.n];
-            let above = |t: f32| noise.iter().map(|&g| u32::from(g > t)).sum::<u32>();
-            self.thresholds.iter().map(|&t| above(t).into()).collect()
+            let mut counts = Vec::with_capacity(self.thresholds.len());
+            for &t in self.thresholds {
+                let mut sum = 0;
+                for &x in noise {
+                    sum += u32::from((self.is_beyond)(x, t));
+                }
+                counts.push(sum.into());
+            }
+            counts
         }
     }
     let stream = Stream::new(key);
@@ -157,6 +200,8 @@ pub fn count_gumbel_above(key: Key, start: u64, n: u64, thresholds: &[f32]) -> V
                 n: BLOCK.min(n - at) as usize,
                 buffer,
                 thresholds,
+                is_beyond,
+                noise: PhantomData::<N>,
             })
         },
     );

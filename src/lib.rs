@@ -10,7 +10,7 @@
 //! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
 //! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
 //! | rows with nothing to draw | [`improper_rows`] | none |
-//! | noise | [`uniform`], [`gumbel`], [`normal`] | none |
+//! | noise | [`uniform`], [`gumbel`], [`exponential`], [`logistic`], [`normal`] | none |
 //!
 //! ```
 //! use candle_core::{D, DType, Device, Var};
@@ -92,7 +92,7 @@ pub use gaussian::{gaussian, gaussian_kl};
 pub use gumbel_max::gumbel_max;
 pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
 pub use improper_rows::improper_rows;
-pub use noise::{gumbel, normal, uniform};
+pub use noise::{exponential, gumbel, logistic, normal, uniform};
 pub use rng::{DeviceKey, DeviceRng, Key, KeySource, Philox4x32, Rng};
 pub use temperature::Temperature;
 pub use tempered_softmax::{tempered_log_softmax, tempered_softmax};

@@ -42,6 +42,12 @@ pub(crate) trait Real:
     fn ln_lanes<S: Simd>(x: Self::V<S>) -> Self::V<S>;
     /// `-ln(-ln(1 - v))` for `v` in `(0, 1)`.
     fn gumbel<S: Simd>(v: Self::V<S>) -> Self::V<S>;
+    /// `-ln(1 - v)` of `p = min(v, 1 - v)` in `(0, 1/2]`, which is `1 - v` in the lanes of `upper`; relative error
+    /// 1.3e-7 (f32), 4e-16 (f64).
+    fn exponential<S: Simd>(p: Self::V<S>, upper: <Self::V<S> as Float>::Mask) -> Self::V<S>;
+    /// `ln(1 - p) - ln p` for `p` in `(0, 1/2]`, of which `rest` is `1 - 2 p` to the last digit; relative error 3e-7 (f32),
+    /// 1e-15 (f64), at the centre too.
+    fn logistic_magnitude<S: Simd>(p: Self::V<S>, rest: Self::V<S>) -> Self::V<S>;
     /// Inverse of the normal tail: `|z|` with `P(|Z| > |z|) = t`, from `t` and `1 - t`, both exact to the last digit.
     fn normal_magnitude<S: Simd>(t: Self::V<S>, one_minus_t: Self::V<S>) -> Self::V<S>;
 }
@@ -128,13 +134,20 @@ fn exponent_f32<S: Simd>(x: S::F32) -> S::U32 {
         .and(S::U32::splat(0xFF80_0000))
 }
 
+/// `-ln(1 - u)` for `u` in [-1/3, 1/3].
+#[inline(always)]
+fn neg_ln_near_one_f32<S: Simd>(u: S::F32) -> S::F32 {
+    (u * u).mul_add(polynomial(u, &NEG_LN_F32), u)
+}
+
+/// ln 2 / 2^23: an exponent field converts without a shift.
+const LN_2_OF_FIELD: f32 = std::f32::consts::LN_2 / 8_388_608.0;
+
 /// `-ln(1 - u) - e ln 2` for `u` in [-1/3, 1/3], `e` given as its exponent field.
 #[inline(always)]
 fn neg_ln_reduced_f32<S: Simd>(u: S::F32, exponent: S::U32) -> S::F32 {
-    let r = (u * u).mul_add(polynomial(u, &NEG_LN_F32), u);
-    // ln 2 / 2^23: the exponent field converts without a shift.
-    let ln2 = S::F32::splat(std::f32::consts::LN_2 / 8_388_608.0);
-    S::f32_from_i32(exponent).neg_mul_add(ln2, r)
+    let r = neg_ln_near_one_f32::<S>(u);
+    S::f32_from_i32(exponent).neg_mul_add(S::F32::splat(LN_2_OF_FIELD), r)
 }
 
 /// `-ln(x)`.
@@ -204,6 +217,28 @@ impl Real for f32 {
         let s = S::F32::from_bits(S::U32::splat(0x3F80_0000).sub(e));
         let exponential = neg_ln_reduced_f32::<S>(v.mul_add(s, one - s), e);
         neg_ln_f32::<S>(exponential)
+    }
+    #[inline(always)]
+    fn exponential<S: Simd>(p: S::F32, upper: <S::F32 as Float>::Mask) -> S::F32 {
+        let one = S::F32::splat(1.0);
+        let e = exponent_f32::<S>(S::F32::select(upper, p, one - p));
+        // As for the Gumbel: 1 - s (1 - v) from whichever of v and 1 - v is small.
+        let s = S::F32::from_bits(S::U32::splat(0x3F80_0000).sub(e));
+        let factor = S::F32::select(upper, -p, p);
+        let base = S::F32::select(upper, one, one - s);
+        neg_ln_reduced_f32::<S>(factor.mul_add(s, base), e)
+    }
+    #[inline(always)]
+    fn logistic_magnitude<S: Simd>(p: S::F32, rest: S::F32) -> S::F32 {
+        // From 1/3 on both logarithms have the exponent -1, which cancels: ln(1 + rest) - ln(1 - rest) is left.
+        let centre = S::F32::splat(f32::from_bits(0x3EAA_AAAB)).le(p);
+        let e = exponent_f32::<S>(p);
+        let m = S::F32::from_bits(p.to_bits().sub(e));
+        let low = S::F32::select(centre, rest, S::F32::splat(1.0) - m);
+        let high = S::F32::select(centre, -rest, p);
+        let k = S::F32::select(centre, S::F32::splat(0.0), S::f32_from_i32(e));
+        let logs = neg_ln_near_one_f32::<S>(low) - neg_ln_near_one_f32::<S>(high);
+        k.neg_mul_add(S::F32::splat(LN_2_OF_FIELD), logs)
     }
     #[inline(always)]
     fn normal_magnitude<S: Simd>(t: S::F32, x: S::F32) -> S::F32 {
@@ -423,6 +458,29 @@ impl Real for f64 {
         let m = v.neg_mul_add(s, s - one);
         let exponential = -ln_reduced_f64::<S>(m, e);
         -Self::ln_lanes::<S>(exponential)
+    }
+    #[inline(always)]
+    fn exponential<S: Simd>(p: S::F64, upper: <S::F64 as Float>::Mask) -> S::F64 {
+        let one = S::F64::splat(1.0);
+        let e = exponent_f64::<S>(S::F64::select(upper, p, one - p));
+        let s = S::F64::from_bits(S::U64::splat(0x3FF0_0000_0000_0000).sub(e));
+        let factor = S::F64::select(upper, p, -p);
+        let base = S::F64::select(upper, -one, s - one);
+        -ln_reduced_f64::<S>(factor.mul_add(s, base), e)
+    }
+    #[inline(always)]
+    fn logistic_magnitude<S: Simd>(p: S::F64, rest: S::F64) -> S::F64 {
+        let (one, zero) = (S::F64::splat(1.0), S::F64::splat(0.0));
+        // From 2^-1.5 on both logarithms have the exponent -1, which cancels: ln(1 + rest) - ln(1 - rest) is left.
+        let centre = S::F64::splat(f64::from_bits(0x3FD6_A09E_667F_3BCD)).le(p);
+        let (e_low, e_high) = (exponent_f64::<S>(p), exponent_f64::<S>(one - p));
+        let s = S::F64::from_bits(S::U64::splat(0x3FF0_0000_0000_0000).sub(e_high));
+        let low = S::F64::from_bits(p.to_bits().sub(e_low)) - one;
+        let low = S::F64::select(centre, -rest, low);
+        let high = S::F64::select(centre, rest, p.neg_mul_add(s, s - one));
+        let e_low = S::F64::select(centre, zero, S::F64::from_bits(e_low)).to_bits();
+        let e_high = S::F64::select(centre, zero, S::F64::from_bits(e_high)).to_bits();
+        ln_reduced_f64::<S>(high, e_high) - ln_reduced_f64::<S>(low, e_low)
     }
     #[inline(always)]
     fn normal_magnitude<S: Simd>(t: S::F64, x: S::F64) -> S::F64 {

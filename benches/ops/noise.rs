@@ -1,6 +1,6 @@
 use anyhow::ensure;
 use candle_core::{DType, Tensor};
-use candle_reparam::{Key, gumbel, normal, uniform};
+use candle_reparam::{Key, exponential, gumbel, logistic, normal, uniform};
 
 use crate::support::{
     op::{Op, Pass},
@@ -52,6 +52,35 @@ const GUMBEL: Op = Op {
     backward: None,
 };
 
+const EXPONENTIAL: Op = Op {
+    name: "exponential",
+    baseline: "rand_like, log, neg",
+    inputs: like,
+    fused: |x, key| exponential(x[0].shape(), x[0].dtype(), x[0].device(), key),
+    plain: |x| plain::exponential_like(&x[0]),
+    forward: Pass {
+        moves: written,
+        verify: |x| verify::moments(&(EXPONENTIAL.fused)(x, KEY)?, 1., 1., 9.),
+    },
+    backward: None,
+};
+
+const LOGISTIC: Op = Op {
+    name: "logistic",
+    baseline: "rand_like, log, 1 - rand, log, minus",
+    inputs: like,
+    fused: |x, key| logistic(x[0].shape(), x[0].dtype(), x[0].device(), key),
+    plain: |x| plain::logistic_like(&x[0]),
+    forward: Pass {
+        moves: written,
+        verify: |x| {
+            let variance = std::f64::consts::PI.powi(2) / 3.;
+            verify::moments(&(LOGISTIC.fused)(x, KEY)?, 0., variance, 4.2)
+        },
+    },
+    backward: None,
+};
+
 const NORMAL: Op = Op {
     name: "normal",
     baseline: "randn_like",
@@ -78,5 +107,7 @@ fn like(shape: Shape) -> anyhow::Result<Vec<Tensor>> {
 pub fn bench(suite: &mut Suite) {
     UNIFORM.bench(suite, &SHAPES);
     GUMBEL.bench(suite, &SHAPES);
+    EXPONENTIAL.bench(suite, &SHAPES);
+    LOGISTIC.bench(suite, &SHAPES);
     NORMAL.bench(suite, &SHAPES);
 }

@@ -33,13 +33,19 @@ DEVICE T horner(T x, T c, C... rest) {
 // The exponent field of x / 2^round for a mantissa in [2/3, 4/3), as a multiple of 2^23.
 DEVICE u32 exponent_field(float x) { return (bits_of_float(x) - 0x3F2AAAABu) & 0xFF800000u; }
 
-// -ln(1 - u) - e ln 2 for u in [-1/3, 1/3], e given as its exponent field.
-DEVICE float neg_ln_reduced(float u, u32 exponent) {
+// -ln(1 - u) for u in [-1/3, 1/3].
+DEVICE float neg_ln_near_one(float u) {
     float p = horner(u, 0.49999937f, 0.33333197f, 0.2500782f, 0.20011169f, 0.16415952f, 0.13995802f, 0.15388583f,
                      0.14026378f);
-    float r = fmadd(times(u, u), p, u);
-    // ln 2 / 2^23: the exponent field converts without a shift.
-    return fmadd(-__int2float_rn(int(exponent)), 0.693147180559945309417f / 8388608.0f, r);
+    return fmadd(times(u, u), p, u);
+}
+
+// ln 2 / 2^23: an exponent field converts without a shift.
+constexpr float LN_2_OF_FIELD = 0.693147180559945309417f / 8388608.0f;
+
+// -ln(1 - u) - e ln 2 for u in [-1/3, 1/3], e given as its exponent field.
+DEVICE float neg_ln_reduced(float u, u32 exponent) {
+    return fmadd(-__int2float_rn(int(exponent)), LN_2_OF_FIELD, neg_ln_near_one(u));
 }
 
 // -ln(x) for positive normal x.
@@ -54,6 +60,25 @@ DEVICE float gumbel_of(float v) {
     // s = 2^-e, and u = 1 - s (1 - v) from v itself, so that no digit of a small v is lost.
     float s = float_of_bits(0x3F800000u - e);
     return neg_ln(neg_ln_reduced(fmadd(v, s, minus(1.0f, s)), e));
+}
+
+// -ln(1 - v) of p = min(v, 1 - v) in (0, 1/2], which is 1 - v where `upper`.
+DEVICE float exponential_of(float p, bool upper) {
+    u32 e = exponent_field(upper ? p : minus(1.0f, p));
+    // As for the Gumbel: 1 - s (1 - v) from whichever of v and 1 - v is small.
+    float s = float_of_bits(0x3F800000u - e);
+    return neg_ln_reduced(fmadd(upper ? -p : p, s, upper ? 1.0f : minus(1.0f, s)), e);
+}
+
+// ln(1 - p) - ln p for p in (0, 1/2], of which `rest` is 1 - 2 p to the last digit.
+DEVICE float logistic_magnitude(float p, float rest) {
+    // From 1/3 on both logarithms have the exponent -1, which cancels: ln(1 + rest) - ln(1 - rest) is left.
+    bool centre = p >= float_of_bits(0x3EAAAAABu);
+    u32 e = exponent_field(p);
+    float m = float_of_bits(bits_of_float(p) - e);
+    float low = centre ? rest : minus(1.0f, m), high = centre ? -rest : p;
+    float k = centre ? 0.0f : __int2float_rn(int(e));
+    return fmadd(-k, LN_2_OF_FIELD, minus(neg_ln_near_one(low), neg_ln_near_one(high)));
 }
 
 // Inverse of the normal tail: |z| with P(|Z| > |z|) = t, from t and x = 1 - t, both exact to the last digit, is x times one of
@@ -115,6 +140,22 @@ DEVICE double gumbel_of(double v) {
     u64 e = exponent_field(minus(1.0, v));
     double s = double_of_bits(0x3FF0000000000000ull - e);
     return neg_ln(-ln_reduced(fmadd(-v, s, minus(s, 1.0)), e));
+}
+
+DEVICE double exponential_of(double p, bool upper) {
+    u64 e = exponent_field(upper ? p : minus(1.0, p));
+    double s = double_of_bits(0x3FF0000000000000ull - e);
+    return -ln_reduced(fmadd(upper ? p : -p, s, upper ? -1.0 : minus(s, 1.0)), e);
+}
+
+DEVICE double logistic_magnitude(double p, double rest) {
+    // From 2^-1.5 on both logarithms have the exponent -1, which cancels: ln(1 + rest) - ln(1 - rest) is left.
+    bool centre = p >= double_of_bits(0x3FD6A09E667F3BCDull);
+    u64 e_low = exponent_field(p), e_high = exponent_field(minus(1.0, p));
+    double s = double_of_bits(0x3FF0000000000000ull - e_high);
+    double low = centre ? -rest : minus(double_of_bits(bits_of_double(p) - e_low), 1.0);
+    double high = centre ? rest : fmadd(-p, s, minus(s, 1.0));
+    return minus(ln_reduced(high, centre ? 0 : e_high), ln_reduced(low, centre ? 0 : e_low));
 }
 
 DEVICE double normal_magnitude(double t, double x) {

@@ -1,4 +1,4 @@
-// From words to uniforms on the open interval, Gumbel and normal variates, as src/rng/maps.rs has them.
+// From words to uniforms on the open interval, Gumbel, exponential, logistic and normal variates, as src/rng/maps.rs has them.
 #pragma once
 #include "math.cuh"
 #include "philox.cuh"
@@ -97,6 +97,73 @@ struct Gumbel {
         for (int e = 0; e < 4; ++e) x[e] = gumbel_of(x[e]);
     }
 };
+
+// The nearer end of the open interval, which min(v, 1 - v) in (0, 1/2] is counted from, to its last digit on either side:
+// all ones where that is 1, else 0, to be combined with both words by exclusive or.
+DEVICE u32 nearer_end(u32 word) { return u32(int(word) >> 31); }
+DEVICE float nearer_of(u32 magnitude) { return fmadd(__int2float_rn(int(magnitude)), float(TWO_M32), float(TWO_M33)); }
+DEVICE double wide_nearer_of(u32 magnitude, u32 second) {
+    return times(plus(__uint2double_rn(magnitude), fmadd(__uint2double_rn(second), TWO_M32, TWO_M33)), TWO_M32);
+}
+
+// Variates of the nearer end and of how far off it is.
+template <typename Of>
+struct TwoTailed {
+    DEVICE void draw(const Stream& stream, u64 block, float (&x)[4]) {
+        u32 words[4];
+        stream.block(block, 0, words);
+        float p[4];
+        u32 least = REFINED_BELOW;
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            u32 magnitude = words[e] ^ nearer_end(words[e]);
+            p[e] = nearer_of(magnitude);
+            least = min(least, magnitude);
+        }
+        if (__builtin_expect(least < REFINED_BELOW, 0)) {
+            u32 seconds[4];
+            stream.block(block, SECOND, seconds);
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                u32 end = nearer_end(words[e]);
+                if ((words[e] ^ end) < REFINED_BELOW) p[e] = unit_of(words[e] ^ end, seconds[e] ^ end);
+            }
+        }
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x[e] = Of::of(words[e], p[e]);
+    }
+    DEVICE void draw(const Stream& stream, u64 block, double (&x)[4]) {
+        u32 words[4], seconds[4];
+        stream.block(block, 0, words);
+        stream.block(block, SECOND, seconds);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            u32 end = nearer_end(words[e]);
+            x[e] = Of::of(words[e], seconds[e], wide_nearer_of(words[e] ^ end, seconds[e] ^ end));
+        }
+    }
+};
+
+struct ExponentialOf {
+    DEVICE float of(u32 word, float p) { return exponential_of(p, word >> 31); }
+    DEVICE double of(u32 word, u32, double p) { return exponential_of(p, word >> 31); }
+};
+struct LogisticOf {
+    // 1 - 2 min(v, 1 - v), from the words too: neither tail nor centre loses digits to a subtraction from one.
+    DEVICE float of(u32 word, float p) {
+        u32 rest = (word ^ nearer_end(word)) ^ 0x7FFFFFFFu;
+        float x = logistic_magnitude(p, fmadd(__int2float_rn(int(rest)), float(TWO_M31), float(TWO_M32)));
+        return float_of_bits(bits_of_float(x) ^ (~word & 0x80000000u));
+    }
+    DEVICE double of(u32 word, u32 second, double p) {
+        u32 end = nearer_end(word), rest = (word ^ end) ^ 0x7FFFFFFFu;
+        double tail = fmadd(__uint2double_rn(~(second ^ end)), TWO_M32, TWO_M33);
+        double x = logistic_magnitude(p, times(plus(__uint2double_rn(rest), tail), TWO_M31));
+        return end ? x : -x;
+    }
+};
+typedef TwoTailed<ExponentialOf> Exponential;
+typedef TwoTailed<LogisticOf> Logistic;
 
 struct Normal {
     DEVICE void draw(const Stream& stream, u64 block, float (&x)[4]) {

@@ -40,9 +40,10 @@ impl<E: Element, N: Noise> Kernel for Draw<'_, '_, E, N> {
         let n = self.piece.place().width;
         let start = self.start as u64;
         let offset = rng::fill::<S, E::Compute, N>(&self.stream, start, n, self.buffer);
-        // Rounding to a half type must not take a uniform draw to an end of the interval.
+        // Rounding to a half type must not take a draw to an end that it does not have.
         let (low, high) = E::UNIT_BOUNDS;
-        if N::UNIT && (low > 0.0 || high < 1.0) {
+        let high = if N::UNIT { high } else { f64::INFINITY };
+        if N::POSITIVE && (low > 0.0 || high < 1.0) {
             let low = Vector::<S, E>::splat(E::Compute::of(low));
             let high = Vector::<S, E>::splat(E::Compute::of(high));
             row_map::<S, E::Compute>(

@@ -1,4 +1,4 @@
-//! Noise tensors: uniform, Gumbel and normal.
+//! Noise tensors: uniform, Gumbel, exponential, logistic and normal.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -6,7 +6,7 @@ mod cuda;
 
 use crate::check;
 use crate::op::{by_dtype, tensor};
-use crate::rng::{Gumbel, KeySource, Noise, Normal, Uniform};
+use crate::rng::{Exponential, Gumbel, KeySource, Logistic, Noise, Normal, Uniform};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
 /// Uniform noise on the open unit interval.
@@ -65,6 +65,70 @@ pub fn gumbel(
     key: impl Into<KeySource>,
 ) -> Result<Tensor> {
     draw::<Gumbel>("gumbel", shape.into(), dtype, device, key.into())
+}
+
+/// Standard exponential noise: rate 1.
+///
+/// * **Formula**: `E = -ln(1 - v)` of the uniform `v` of the same key, in IEEE operations alone, so that the noise is the
+///   same on every device. It is the exponential race behind the Gumbel: `gumbel = -ln E` at the same key, and `argmin E /
+///   p` draws a class with probabilities `p`, as `argmax ln p + gumbel` does.
+/// * **Shapes and dtypes**: any shape; f32, f64; f16 and bf16 are the f32 draw rounded once, f16 then kept above 0.
+/// * **Range and precision**: both tails exact, from 2^-65 (2.7e-20) to 65 ln 2 (45.05) in f32 and f64, with the right
+///   frequency up to either end: above `v = 1/2`, `1 - v` is counted down from the largest word, and refined by the second
+///   word where fewer than 256 are left. Relative error below 1.5e-7 (f32) or 5e-16 (f64). Never 0: in f16 the least is 2^-24.
+///   Above 10 [`gumbel`] in f32 resolves `E` more coarsely than this does (its far end is the other one), so that the two
+///   identities hold there to `2^-24 e^E / E`.
+/// * **Gradient**: none.
+/// * **Errors**: as for [`uniform`].
+/// * **Source**: Devroye, "Non-Uniform Random Variate Generation", 1986, chapter II.2 (inversion).
+/// * **PyTorch**: `torch.empty(shape).exponential_(generator=generator)`.
+///
+/// ```
+/// use candle_reparam::{Key, exponential};
+/// use candle_core::{DType, Device};
+/// let e = exponential(100_000, DType::F32, &Device::Cpu, Key::new(42, 0))?;
+/// assert!((e.mean_all()?.to_scalar::<f32>()? - 1.0).abs() < 0.02);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn exponential(
+    shape: impl Into<Shape>,
+    dtype: DType,
+    device: &Device,
+    key: impl Into<KeySource>,
+) -> Result<Tensor> {
+    draw::<Exponential>("exponential", shape.into(), dtype, device, key.into())
+}
+
+/// Standard logistic noise: location 0, scale 1, the difference of two Gumbels.
+///
+/// * **Formula**: `l = ln v - ln(1 - v)` of the uniform `v` of the same key, in IEEE operations alone, so that the noise is
+///   the same on every device.
+/// * **Shapes and dtypes**: any shape; f32, f64; f16 and bf16 are the f32 draw rounded once.
+/// * **Range and precision**: both tails alike, to |l| = 65 ln 2 (45.05) in f32 and f64, with the right frequency up to
+///   either end, so that `a + l > 0` draws from `Bernoulli(sigmoid(a))` exactly for probabilities down to 1e-19 on both
+///   sides. The sign is the top bit of the element's word, and `|l|` that of `min(v, 1 - v)`, counted from its own end and
+///   refined by the second word where fewer than 256 are left. Relative error below 4e-7 (f32) or 2e-15 (f64), at the centre
+///   too: the least |l| is 2^-31 (f32), and it is never 0 but by rounding to f16. Variance pi^2 / 3.
+/// * **Gradient**: none.
+/// * **Errors**: as for [`uniform`].
+/// * **Source**: Maddison, Mnih, Teh, arXiv 1611.00712, appendix B (the noise of the binary Concrete distribution).
+/// * **PyTorch**: `torch.rand(shape, generator=generator).logit()`.
+///
+/// ```
+/// use candle_reparam::{Key, logistic};
+/// use candle_core::{DType, Device};
+/// let l = logistic(100_000, DType::F32, &Device::Cpu, Key::new(42, 0))?;
+/// let ones = l.gt(-2.0)?.to_dtype(DType::F32)?; // draws from Bernoulli(sigmoid(2))
+/// assert!((ones.mean_all()?.to_scalar::<f32>()? - 0.8808).abs() < 0.01);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn logistic(
+    shape: impl Into<Shape>,
+    dtype: DType,
+    device: &Device,
+    key: impl Into<KeySource>,
+) -> Result<Tensor> {
+    draw::<Logistic>("logistic", shape.into(), dtype, device, key.into())
 }
 
 /// Standard normal noise: mean 0, variance 1.

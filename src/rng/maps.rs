@@ -1,4 +1,4 @@
-//! From words to uniforms on the open interval, Gumbel and normal variates.
+//! From words to uniforms on the open interval, Gumbel, exponential, logistic and normal variates.
 
 use super::{GROUP, Stream};
 use crate::math::Real;
@@ -10,12 +10,24 @@ const TWO_M33: f64 = 0.5 / 4_294_967_296.0;
 /// Below this word an `f32` draw is refined by its second word.
 pub(crate) const REFINED_BELOW: f32 = 256.0;
 
-/// A map from words to variates. The `f64` maps always use both words; the `f32` maps use the second only where the
-/// first is below [`REFINED_BELOW`], and `REFINED = false` promises that no lane is.
+/// Which words an `f32` draw takes its second word for: those within [`REFINED_BELOW`] of an end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refined {
+    Nowhere,
+    /// Small words, next to 0.
+    Low,
+    /// Small and large ones, next to 0 and next to 1.
+    Both,
+}
+
+/// A map from words to variates. The `f64` maps always use both words; the `f32` maps use the second only where
+/// [`Noise::REFINES`] says so, and `REFINED = false` promises that no lane is such a word.
 pub(crate) trait Noise: Copy + Send + Sync + 'static {
-    const REFINES: bool;
+    const REFINES: Refined;
     /// Whether the variates lie in the open unit interval.
     const UNIT: bool = false;
+    /// Whether they are above 0.
+    const POSITIVE: bool = Self::UNIT;
     fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32;
     fn f64<S: Simd>(word: S::F64, second: S::F64) -> S::F64;
 }
@@ -26,12 +38,18 @@ pub(crate) struct Uniform;
 /// Standard Gumbel: `-ln(-ln(1 - v))`.
 #[derive(Clone, Copy)]
 pub(crate) struct Gumbel;
+/// Standard exponential: `-ln(1 - v)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Exponential;
+/// Standard logistic: `ln v - ln(1 - v)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Logistic;
 /// Standard normal by inversion: the sign from the word's top bit, the magnitude from the other 31.
 #[derive(Clone, Copy)]
 pub(crate) struct Normal;
 
 impl Noise for Uniform {
-    const REFINES: bool = true;
+    const REFINES: Refined = Refined::Low;
     const UNIT: bool = true;
     #[inline(always)]
     fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32 {
@@ -53,7 +71,7 @@ impl Noise for Uniform {
 }
 
 impl Noise for Gumbel {
-    const REFINES: bool = true;
+    const REFINES: Refined = Refined::Low;
     #[inline(always)]
     fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32 {
         f32::gumbel::<S>(Uniform::f32::<S, REFINED>(word, second))
@@ -64,8 +82,80 @@ impl Noise for Gumbel {
     }
 }
 
+/// The nearer end of each word and how far off it is: all ones where that is 1, else 0; and `min(v, 1 - v)` in
+/// `(0, 1/2]`, to the last digit at either end, since the upper half counts down from the largest word.
+#[inline(always)]
+fn nearer_end_f32<S: Simd, const REFINED: bool>(
+    word: S::U32,
+    second: S::U32,
+) -> (S::U32, S::U32, S::F32) {
+    let (scale, half) = (S::F32::splat(TWO_M32 as f32), S::F32::splat(TWO_M33 as f32));
+    let upper = S::U32::splat(0).sub(word.shr::<31>());
+    let magnitude = word.xor(upper);
+    let w = S::f32_from_i32(magnitude);
+    let mut p = w.mul_add(scale, half);
+    if REFINED {
+        let second = S::f32_from_u32(second.xor(upper));
+        let fine = (w + second.mul_add(scale, half)) * scale;
+        p = S::F32::select(w.lt(S::F32::splat(REFINED_BELOW)), fine, p);
+    }
+    (upper, magnitude, p)
+}
+
+/// The same of both words: whether the nearer end is 0, `min(v, 1 - v)`, and `1 - 2 min(v, 1 - v)`.
+#[inline(always)]
+fn nearer_end_f64<S: Simd>(
+    word: S::F64,
+    second: S::F64,
+) -> (<S::F64 as Float>::Mask, S::F64, S::F64) {
+    let (scale, half) = (S::F64::splat(TWO_M32), S::F64::splat(TWO_M33));
+    let last = S::F64::splat(4_294_967_295.0);
+    let lower = word.lt(S::F64::splat(2_147_483_648.0));
+    let magnitude = S::F64::select(lower, word, last - word);
+    let near = S::F64::select(lower, second, last - second);
+    let far = S::F64::select(lower, last - second, second);
+    let p = (magnitude + near.mul_add(scale, half)) * scale;
+    let rest = (S::F64::splat(2_147_483_647.0) - magnitude) + far.mul_add(scale, half);
+    (lower, p, rest * S::F64::splat(TWO_M31))
+}
+
+impl Noise for Exponential {
+    const REFINES: Refined = Refined::Both;
+    const POSITIVE: bool = true;
+    #[inline(always)]
+    fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32 {
+        let (upper, _, p) = nearer_end_f32::<S, REFINED>(word, second);
+        let upper = S::f32_from_i32(upper).lt(S::F32::splat(0.0));
+        f32::exponential::<S>(p, upper)
+    }
+    #[inline(always)]
+    fn f64<S: Simd>(word: S::F64, second: S::F64) -> S::F64 {
+        let (_, p, _) = nearer_end_f64::<S>(word, second);
+        f64::exponential::<S>(p, S::F64::splat(2_147_483_648.0).le(word))
+    }
+}
+
+impl Noise for Logistic {
+    const REFINES: Refined = Refined::Both;
+    #[inline(always)]
+    fn f32<S: Simd, const REFINED: bool>(word: S::U32, second: S::U32) -> S::F32 {
+        let (upper, magnitude, p) = nearer_end_f32::<S, REFINED>(word, second);
+        let rest = S::f32_from_i32(magnitude.xor(S::U32::splat(0x7FFF_FFFF)));
+        let rest = rest.mul_add(S::F32::splat(TWO_M31 as f32), S::F32::splat(TWO_M32 as f32));
+        let x = f32::logistic_magnitude::<S>(p, rest);
+        let sign = S::U32::splat(0x8000_0000);
+        S::F32::from_bits(x.to_bits().xor(sign.sub(upper.and(sign))))
+    }
+    #[inline(always)]
+    fn f64<S: Simd>(word: S::F64, second: S::F64) -> S::F64 {
+        let (lower, p, rest) = nearer_end_f64::<S>(word, second);
+        let x = f64::logistic_magnitude::<S>(p, rest);
+        S::F64::select(lower, -x, x)
+    }
+}
+
 impl Noise for Normal {
-    const REFINES: bool = false;
+    const REFINES: Refined = Refined::Nowhere;
     #[inline(always)]
     fn f32<S: Simd, const REFINED: bool>(word: S::U32, _second: S::U32) -> S::F32 {
         let scale = S::F32::splat(TWO_M31 as f32);
@@ -104,12 +194,8 @@ impl NoiseReal for f32 {
         let lanes = S::F32::LANES;
         let (out_a, out_b) = out[..2 * lanes].split_at_mut(lanes);
         let (a, b) = stream.blocks::<S>(first);
-        if N::REFINES {
-            let limit = S::F32::splat(REFINED_BELOW);
-            let small = S::f32_from_u32(a)
-                .lt(limit)
-                .or(S::f32_from_u32(b).lt(limit));
-            if small.any() {
+        if N::REFINES != Refined::Nowhere {
+            if near_end::<S, N>(a).or(near_end::<S, N>(b)).any() {
                 let mut words = [0; GROUP];
                 second_words(stream, first, &mut words);
                 N::f32::<S, true>(a, S::U32::load(&words)).store(out_a);
@@ -120,6 +206,18 @@ impl NoiseReal for f32 {
         N::f32::<S, false>(a, a).store(out_a);
         N::f32::<S, false>(b, b).store(out_b);
     }
+}
+
+/// The words that take their second one.
+#[inline(always)]
+fn near_end<S: Simd, N: Noise>(word: S::U32) -> <S::F32 as Float>::Mask {
+    let limit = S::F32::splat(REFINED_BELOW);
+    if N::REFINES == Refined::Low {
+        return S::f32_from_u32(word).lt(limit);
+    }
+    // Turned by as much, those at either end are the small ones.
+    let turned = word.add(S::U32::splat(REFINED_BELOW as u32));
+    S::f32_from_u32(turned).lt(limit + limit)
 }
 
 /// One group in a quarter of a million comes here: kept out of the loop.

@@ -8,7 +8,7 @@ mod race;
 
 pub use device::{DeviceKey, DeviceRng, KeySource};
 pub use key::{Key, Rng};
-pub(crate) use maps::{Gumbel, Noise, Normal, Uniform, fill};
+pub(crate) use maps::{Exponential, Gumbel, Logistic, Noise, Normal, Uniform, fill};
 pub use philox::Philox4x32;
 pub(crate) use philox::Stream;
 pub(crate) use race::{Race, RaceReal, RaceScratch};

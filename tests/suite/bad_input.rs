@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_reparam::{
-    Key, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st,
-    normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
+    gumbel_softmax_st, logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
 };
 
 use crate::support::data::{self, FLOATS};
@@ -138,6 +138,12 @@ fn noise_in_an_integer_dtype_is_refused() {
         let shown = format!("{dtype:?}");
         refused(uniform(3, dtype, &Device::Cpu, KEY), "uniform", &[&shown]);
         refused(gumbel(3, dtype, &Device::Cpu, KEY), "gumbel", &[&shown]);
+        refused(
+            exponential(3, dtype, &Device::Cpu, KEY),
+            "exponential",
+            &[&shown],
+        );
+        refused(logistic(3, dtype, &Device::Cpu, KEY), "logistic", &[&shown]);
         refused(normal(3, dtype, &Device::Cpu, KEY), "normal", &[&shown]);
         // even where there would be nothing to draw
         refused(normal(0, dtype, &Device::Cpu, KEY), "normal", &[&shown]);
@@ -159,6 +165,16 @@ fn a_stream_must_be_below_2_to_the_63() {
             refused(
                 gumbel(3, dtype, &Device::Cpu, key),
                 "gumbel",
+                &["stream", &shown],
+            );
+            refused(
+                exponential(3, dtype, &Device::Cpu, key),
+                "exponential",
+                &["stream", &shown],
+            );
+            refused(
+                logistic(3, dtype, &Device::Cpu, key),
+                "logistic",
                 &["stream", &shown],
             );
             refused(

@@ -3,9 +3,9 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    DeviceKey, DeviceRng, Key, Philox4x32, Rng, categorical, gaussian, gaussian_kl, gumbel,
-    gumbel_max, gumbel_softmax, gumbel_softmax_st, improper_rows, normal, tempered_log_softmax,
-    tempered_softmax, uniform,
+    DeviceKey, DeviceRng, Key, Philox4x32, Rng, categorical, exponential, gaussian, gaussian_kl,
+    gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, improper_rows, logistic, normal,
+    tempered_log_softmax, tempered_softmax, uniform,
 };
 
 use crate::support::data::{self, FLOATS, assert_same};
@@ -122,9 +122,14 @@ fn noise_has_the_bits_of_the_cpu() {
                 same(&label, |d| uniform(n, dtype, d, key));
                 same(&label, |d| gumbel(n, dtype, d, key));
                 same(&label, |d| normal(n, dtype, d, key));
+                same(&label, |d| exponential(n, dtype, d, key));
+                same(&label, |d| logistic(n, dtype, d, key));
             }
         }
-        same("many", |d| gumbel((70, 1001), dtype, d, Key::new(1, 2)));
+        let key = Key::new(1, 2);
+        same("many", |d| gumbel((70, 1001), dtype, d, key));
+        same("many", |d| exponential((70, 1001), dtype, d, key));
+        same("many", |d| logistic((70, 1001), dtype, d, key));
     }
 }
 
@@ -145,6 +150,8 @@ fn small_words_are_refined_on_the_device_too() {
         for dtype in FLOATS {
             same("uniform", |d| uniform(4, dtype, d, key));
             same("gumbel", |d| gumbel(4, dtype, d, key));
+            same("exponential", |d| exponential(4, dtype, d, key));
+            same("logistic", |d| logistic(4, dtype, d, key));
         }
         // The variate that it makes, about 17, wins every race that it takes part in.
         for (shape, dim) in [
@@ -166,6 +173,18 @@ fn small_words_are_refined_on_the_device_too() {
         assert_eq!(data::indices(&one.unwrap()), [at]);
     }
     assert!(found >= 5, "{found}");
+}
+
+#[test]
+fn words_at_either_end_and_at_the_centre_are_those_of_the_cpu() {
+    for (stream, index, _) in crate::support::philox::rare() {
+        let key = Key::new(crate::support::philox::RARE_SEED, stream);
+        for dtype in FLOATS {
+            let n = index as usize + 1;
+            same("exponential", |d| exponential(n, dtype, d, key));
+            same("logistic", |d| logistic(n, dtype, d, key));
+        }
+    }
 }
 
 #[test]

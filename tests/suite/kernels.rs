@@ -36,7 +36,7 @@ const SOFTMAX_GRADIENT: Kernels = (
     &[("softmax_gradient", HELD), ("softmax_gradient_tau", SHORT)],
 );
 
-const OPS: [Op; 11] = [
+const OPS: [Op; 13] = [
     Op {
         name: "uniform",
         forward: ("noise", &[("uniform", &[""])]),
@@ -45,6 +45,16 @@ const OPS: [Op; 11] = [
     Op {
         name: "gumbel",
         forward: ("noise", &[("gumbel", &[""])]),
+        backward: &[],
+    },
+    Op {
+        name: "exponential",
+        forward: ("noise", &[("exponential", &[""])]),
+        backward: &[],
+    },
+    Op {
+        name: "logistic",
+        forward: ("noise", &[("logistic", &[""])]),
         backward: &[],
     },
     Op {

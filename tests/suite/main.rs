@@ -20,6 +20,7 @@ mod improper_rows;
 mod kernels;
 mod layout_rules;
 mod noise;
+mod noise_tails;
 mod precision;
 mod properties;
 mod rng;

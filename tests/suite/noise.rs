@@ -2,7 +2,7 @@
 //! and the distributions that come out.
 
 use candle_core::{DType, Device, Tensor};
-use candle_reparam::{Key, bits, gumbel, normal, uniform};
+use candle_reparam::{Key, bits, exponential, gumbel, logistic, normal, uniform};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -12,10 +12,12 @@ use crate::support::statistics::{correlation_z, ks, mean, poisson_p, variance};
 use crate::support::{oracle, philox};
 
 type Noise = fn(&[usize], DType, &Device, Key) -> candle_core::Result<Tensor>;
-const MAPS: [(&str, Noise); 3] = [
+const MAPS: [(&str, Noise); 5] = [
     ("uniform", |s, t, d, k| uniform(s, t, d, k)),
     ("gumbel", |s, t, d, k| gumbel(s, t, d, k)),
     ("normal", |s, t, d, k| normal(s, t, d, k)),
+    ("exponential", |s, t, d, k| exponential(s, t, d, k)),
+    ("logistic", |s, t, d, k| logistic(s, t, d, k)),
 ];
 
 const KEYS: [Key; 7] = [
@@ -187,12 +189,16 @@ fn halves_are_the_f32_value_rounded_once() {
                     .unwrap()
                     .to_vec1::<bf16>()
                     .unwrap();
+                // An exponential is kept above 0.
+                let least = f16::from_bits(u16::from(*name == "exponential"));
                 for i in 0..999 {
-                    assert_eq!(
-                        f16s[i].to_bits(),
-                        f16::from_f32(exact[i]).to_bits(),
-                        "{name} {key:?} {i}"
-                    );
+                    let rounded = f16::from_f32(exact[i]);
+                    let kept = if rounded == f16::ZERO && exact[i] > 0.0 {
+                        least
+                    } else {
+                        rounded
+                    };
+                    assert_eq!(f16s[i].to_bits(), kept.to_bits(), "{name} {key:?} {i}");
                     assert_eq!(
                         bf16s[i].to_bits(),
                         bf16::from_f32(exact[i]).to_bits(),
@@ -552,6 +558,8 @@ fn moments() {
         (0.5, 1.0 / 12.0, 1.8),
         (EULER, var_gumbel, 5.4),
         (0.0, 1.0, 3.0),
+        (1.0, 1.0, 9.0),
+        (0.0, 2.0 * var_gumbel, 4.2),
     ];
     for ((name, noise), (m, v, kurtosis)) in MAPS.into_iter().zip(expected) {
         let x = data::values(&noise(&[4 * N], DType::F32, &Device::Cpu, Key::new(12, 1)).unwrap());

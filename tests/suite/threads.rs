@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, bits, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, bits, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
+    gumbel_softmax_st, logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -42,6 +42,14 @@ fn everything(shape: &[usize], dim: usize, dtype: DType) -> Result<Vec<(&'static
         ("uniform", data::bits(&uniform(shape, dtype, &device, KEY)?)),
         ("gumbel", data::bits(&gumbel(shape, dtype, &device, KEY)?)),
         ("normal", data::bits(&normal(shape, dtype, &device, KEY)?)),
+        (
+            "exponential",
+            data::bits(&exponential(shape, dtype, &device, KEY)?),
+        ),
+        (
+            "logistic",
+            data::bits(&logistic(shape, dtype, &device, KEY)?),
+        ),
         (
             "gumbel_max",
             data::bits(&gumbel_max(x.as_tensor(), dim, KEY)?),
@@ -240,9 +248,11 @@ fn the_raw_maps_on_every_instruction_set() {
         .collect();
     let run = |level| {
         bits::with_level(level, || {
-            let (mut g, mut z) = (vec![0.0; w.len()], vec![0.0; w.len()]);
-            bits::gumbel_f32_slice(&w, &w2, &mut g);
-            bits::normal_f32_slice(&w, &w2, &mut z);
+            let mut narrow = [(); 4].map(|()| vec![0.0; w.len()]);
+            bits::gumbel_f32_slice(&w, &w2, &mut narrow[0]);
+            bits::normal_f32_slice(&w, &w2, &mut narrow[1]);
+            bits::exponential_f32_slice(&w, &w2, &mut narrow[2]);
+            bits::logistic_f32_slice(&w, &w2, &mut narrow[3]);
             let counts = bits::count_gumbel_above(KEY, 3, 1_000_001, &[0.0, 2.0, 8.0]);
             let wide: Vec<u64> = (0..w.len())
                 .step_by(101)
@@ -250,11 +260,13 @@ fn the_raw_maps_on_every_instruction_set() {
                     [
                         bits::gumbel_f64(w[i], w2[i]).to_bits(),
                         bits::normal_f64(w[i], w2[i]).to_bits(),
+                        bits::exponential_f64(w[i], w2[i]).to_bits(),
+                        bits::logistic_f64(w[i], w2[i]).to_bits(),
                     ]
                 })
                 .collect();
-            let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
-            (bits(&g), bits(&z), counts, wide)
+            let bits = |v: Vec<f32>| v.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+            (narrow.map(bits), counts, wide)
         })
     };
     let portable = run("portable");

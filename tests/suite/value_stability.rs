@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, Philox4x32, Rng, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, Philox4x32, Rng, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max,
+    gumbel_softmax, gumbel_softmax_st, logistic, normal, tempered_log_softmax, tempered_softmax,
+    uniform,
 };
 use rand::{Rng as _, SeedableRng};
 
@@ -43,6 +44,14 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
         out.push((
             format!("normal {dtype:?}"),
             data::bits(&normal(6, dtype, &device, KEY)?),
+        ));
+        out.push((
+            format!("exponential {dtype:?}"),
+            data::bits(&exponential(6, dtype, &device, KEY)?),
+        ));
+        out.push((
+            format!("logistic {dtype:?}"),
+            data::bits(&logistic(6, dtype, &device, KEY)?),
         ));
         let x = logits(dtype);
         for (name, y) in [
@@ -131,6 +140,8 @@ const WANT: &[(&str, &[u64])] = &[
     ("uniform F32", &[0x3daea720, 0x3ee45968, 0x3f501f8e, 0x3d508e2d, 0x3ed81de8, 0x3dcf8c60]),
     ("gumbel F32", &[0x401ab9a7, 0x3f06d273, 0xbf0448db, 0x403ce621, 0x3f19cf90, 0x400f1f9b]),
     ("normal F32", &[0x3faf698e, 0x3e0b0be5, 0xbef98eb6, 0x3fd1695f, 0x3e493b79, 0x3fa3108b]),
+    ("exponential F32", &[0x3db68d6e, 0x3f17304f, 0x3fd6991d, 0x3d560d61, 0x3f0c6151, 0x3ddad596]),
+    ("logistic F32", &[0xc017da05, 0xbe5e1286, 0x3fbc1899, 0xc03b3829, 0xbea0d7b0, 0xc00bac7a]),
     ("tempered_softmax F32", &[0x3c81dbb5, 0x3ac97b51, 0x3defe1e7, 0x0, 0x3f5d9027, 0x3e1c0cdf, 0x3d65a179, 0x3f140030, 0x3a40df06, 0x3e59c924]),
     ("tempered_log_softmax F32", &[0xc0849f80, 0xc0cf4a2b, 0xc0093eff, 0xff800000, 0xbe13eff5, 0xbff0ce3a, 0xc038671e, 0xbf0c471f, 0xc0e6de3a, 0xbfc62390]),
     ("gumbel_softmax F32", &[0x3e2ab132, 0x3aaa420c, 0x3cc9b83e, 0x0, 0x3f4eb0d1, 0x3f622830, 0x3d77c42a, 0x3d3aaeef, 0x398b7242, 0x3c27cbed]),
@@ -142,6 +153,8 @@ const WANT: &[(&str, &[u64])] = &[
     ("uniform F64", &[0x3fb5d4e40af3d643, 0x3fdc8b2cfc404904, 0x3fea03f1bdfb89ce, 0x3faa11c592e111f8, 0x3fdb03bd0cd64b61, 0x3fb9f18bf0b276b6]),
     ("gumbel F64", &[0x40035734e18247ff, 0x3fe0da4e6357c960, 0xbfe0891b69fcd6f5, 0x40079cc4221aeb97, 0x3fe339f1f9951974, 0x4001e3f3650e6b86]),
     ("normal F64", &[0x3ff5ed317e33bd89, 0x3fc1617ca0d81af4, 0xbfdf31d6622b4601, 0x3ffa2d2bf489c286, 0x3fc9276f3126130f, 0x3ff462112a4cd341]),
+    ("exponential F64", &[0x3fb6d1addbe79a29, 0x3fe2e609d88cbd74, 0x3ffad3239f22a5db, 0x3faac1ac20112a27, 0x3fe18c2a22d95154, 0x3fbb5ab2bb3d6975]),
+    ("logistic F64", &[0xc002fb409b240473, 0xbfcbc250c9bf781a, 0x3ff7831329ac5caf, 0xc0076705216978c1, 0xbfd41af5fab6b092, 0xc001758f34ed3513]),
     ("tempered_softmax F64", &[0x3f903b76a86ecb3c, 0x3f592f6a636b0c68, 0x3fbdfc3cfd890db9, 0x0, 0x3febb204f5d9b267, 0x3fc3819bde85f50e, 0x3facb42f24afbe38, 0x3fe28005fdfab392, 0x3f481be0783afd16, 0x3fcb39247feb1220]),
     ("tempered_log_softmax F64", &[0xc01093eff13c5e25, 0xc019e9454691b37a, 0xc00127dfe278bc4a, 0xfff0000000000000, 0xbfc27dfe278bc4a2, 0xbffe19c7471ffb51, 0xc0070ce3a38ffda8, 0xbfe188e3e3954bf8, 0xc01cdbc7271d5429, 0xbff8c471f1caa5fc]),
     ("gumbel_softmax F64", &[0x3fc55626259e8a96, 0x3f554841c8b7a50e, 0x3f993707e3735425, 0x0, 0x3fe9d61a169866e7, 0x3fec450611036e3e, 0x3faef88586e64f0b, 0x3fa755dd5a283614, 0x3f316e49029e0737, 0x3f84f97df2d56b73]),
@@ -153,6 +166,8 @@ const WANT: &[(&str, &[u64])] = &[
     ("uniform F16", &[0x2d75, 0x3723, 0x3a81, 0x2a84, 0x36c1, 0x2e7c]),
     ("gumbel F16", &[0x40d6, 0x3837, 0xb822, 0x41e7, 0x38ce, 0x4079]),
     ("normal F16", &[0x3d7b, 0x3058, 0xb7cc, 0x3e8b, 0x324a, 0x3d19]),
+    ("exponential F16", &[0x2db4, 0x38ba, 0x3eb5, 0x2ab0, 0x3863, 0x2ed7]),
+    ("logistic F16", &[0xc0bf, 0xb2f1, 0x3de1, 0xc1da, 0xb507, 0xc05d]),
     ("tempered_softmax F16", &[0x240f, 0x164c, 0x2f7f, 0x0, 0x3aed, 0x30e0, 0x2b2d, 0x38a0, 0x1207, 0x32ce]),
     ("tempered_log_softmax F16", &[0xc425, 0xc67a, 0xc04a, 0xfc00, 0xb09f, 0xbf86, 0xc1c3, 0xb862, 0xc737, 0xbe31]),
     ("gumbel_softmax F16", &[0x3156, 0x1552, 0x264e, 0x0, 0x3a76, 0x3b11, 0x2bbe, 0x29d5, 0xc5c, 0x213e]),
@@ -164,6 +179,8 @@ const WANT: &[(&str, &[u64])] = &[
     ("uniform BF16", &[0x3daf, 0x3ee4, 0x3f50, 0x3d51, 0x3ed8, 0x3dd0]),
     ("gumbel BF16", &[0x401b, 0x3f07, 0xbf04, 0x403d, 0x3f1a, 0x400f]),
     ("normal BF16", &[0x3faf, 0x3e0b, 0xbefa, 0x3fd1, 0x3e49, 0x3fa3]),
+    ("exponential BF16", &[0x3db7, 0x3f17, 0x3fd7, 0x3d56, 0x3f0c, 0x3ddb]),
+    ("logistic BF16", &[0xc018, 0xbe5e, 0x3fbc, 0xc03b, 0xbea1, 0xc00c]),
     ("tempered_softmax BF16", &[0x3c82, 0x3ac9, 0x3df0, 0x0, 0x3f5e, 0x3e1c, 0x3d66, 0x3f14, 0x3a41, 0x3e5a]),
     ("tempered_log_softmax BF16", &[0xc085, 0xc0cf, 0xc009, 0xff80, 0xbe14, 0xbff1, 0xc038, 0xbf0c, 0xc0e7, 0xbfc6]),
     ("gumbel_softmax BF16", &[0x3e2b, 0x3aaa, 0x3cca, 0x0, 0x3f4f, 0x3f62, 0x3d78, 0x3d3b, 0x398b, 0x3c28]),

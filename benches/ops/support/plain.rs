@@ -32,6 +32,19 @@ fn minus_gumbel_like(like: &Tensor) -> Result<Tensor> {
     noise.to_dtype(like.dtype())
 }
 
+/// Standard exponential noise.
+pub fn exponential_like(like: &Tensor) -> Result<Tensor> {
+    let noise = wide_uniform_like(like)?.log()?.neg()?;
+    noise.to_dtype(like.dtype())
+}
+
+/// Standard logistic noise.
+pub fn logistic_like(like: &Tensor) -> Result<Tensor> {
+    let v = wide_uniform_like(like)?;
+    let noise = (v.log()? - v.affine(-1., 1.)?.log()?)?;
+    noise.to_dtype(like.dtype())
+}
+
 pub fn gumbel_like(like: &Tensor) -> Result<Tensor> {
     minus_gumbel_like(like)?.neg()
 }

@@ -77,11 +77,13 @@ mod improper_rows;
 #[cfg(feature = "cuda")]
 mod launch;
 mod math;
+pub mod modules;
 mod noise;
 mod op;
 mod output;
 mod rng;
 mod rowwise;
+pub mod schedules;
 mod simd;
 mod temperature;
 mod tempered_softmax;

@@ -3,7 +3,7 @@
 use super::formula::{divergence_terms, full, log1p, or, sigmoid, softplus, with_gradient};
 use super::frame::{Frame, NUMBER, UNIT, over};
 use super::{Distribution, KlDivergence, framed};
-use crate::{KeySource, uniform};
+use crate::{KeySource, logistic};
 use candle_core::{Result, Shape, Tensor};
 
 /// 1 with probability `sigmoid(logit)`, else 0, for each element of the batch.
@@ -11,8 +11,8 @@ use candle_core::{Result, Shape, Tensor};
 /// * **log_prob**: `-(x softplus(-l) + (1 - x) softplus(l))`, without cancellation: exact for a logit of 1e4, whose softplus does not overflow, and of
 ///   -30, whose probability of 1 keeps its digits. A value between 0 and 1 gives minus the
 ///   binary cross-entropy, the reconstruction loss of images. Gradients to logits and value.
-/// * **sample**: 1 or 0, in the dtype of the parameters, exact for probabilities down to 2^-64 at both ends. Not
-///   differentiable: see [`RelaxedBernoulli`](super::RelaxedBernoulli).
+/// * **sample**: 1 where `logits + logistic(shape, key)` is above 0, whose tails are exact at both ends; in the dtype of the
+///   parameters. Not differentiable: see [`RelaxedBernoulli`](super::RelaxedBernoulli), which relaxes the same draw.
 /// * **mode**: 1 where the probability is above 1/2.
 /// * **Infinite logits** are certainties: the other value has log-probability -inf, entropy and gradients are 0.
 /// * **PyTorch**: `torch.distributions.Bernoulli`, which clamps probabilities to `[eps, 1 - eps]`.
@@ -120,13 +120,9 @@ impl Distribution for Bernoulli {
     fn draw(&self, sample_shape: &[usize], key: KeySource) -> Result<Tensor> {
         let dims = self.frame.sample_dims(sample_shape)?;
         let logits = over(&self.logits.detach(), &dims)?;
-        let v = uniform(&dims[..], logits.dtype(), &self.frame.device, key)?;
-        // The rarer value is the one that is drawn by a small uniform: those are refined, the large ones are not.
-        let rare = v.lt(&sigmoid(&logits.abs()?.neg()?)?)?;
-        let rare = rare.to_dtype(logits.dtype())?;
-        let common = rare.affine(-1.0, 1.0)?;
-        let positive = logits.gt(&logits.zeros_like()?)?;
-        let drawn = positive.where_cond(&common, &rare)?;
+        let noise = logistic(&dims[..], logits.dtype(), &self.frame.device, key)?;
+        let sum = logits.add(&noise)?;
+        let drawn = sum.gt(&sum.zeros_like()?)?.to_dtype(logits.dtype())?;
         // NaN where the logit is.
         let drawn = logits.eq(&logits)?.where_cond(&drawn, &logits)?;
         self.frame.rounded(&drawn)

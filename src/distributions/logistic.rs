@@ -1,31 +1,18 @@
-//! The logistic distribution, and its noise.
+//! The logistic distribution.
 
 use super::formula::log_logistic_density;
 use super::frame::{FINITE, Frame, NUMBER, POSITIVE, over};
 use super::{Distribution, Reparameterized, framed};
-use crate::{KeySource, uniform};
-use candle_core::{DType, Device, Result, Shape, Tensor};
+use crate::{KeySource, logistic};
+use candle_core::{Result, Shape, Tensor};
 use std::f64::consts::PI;
-
-/// Standard logistic noise: `ln v - ln(1 - v)`, in f64, whose uniform has its digits at both ends, and rounded then.
-///
-/// The one place that draws it: a fused op for this noise would take this function's place.
-pub(super) fn noise(
-    dims: &[usize],
-    dtype: DType,
-    device: &Device,
-    key: KeySource,
-) -> Result<Tensor> {
-    let v = uniform(dims, DType::F64, device, key)?;
-    v.log()?.sub(&v.affine(-1.0, 1.0)?.log()?)?.to_dtype(dtype)
-}
 
 /// The logistic distribution of location and scale for each element of the batch: the noise behind a binary choice, as
 /// Gumbel's is behind one of many.
 ///
 /// * **log_prob**: `-|z| - 2 ln(1 + exp(-|z|)) - ln scale`, `z = (x - loc) / scale`: finite for every finite `z`, with
 ///   gradients to value, location and scale.
-/// * **rsample**: `loc + scale noise`, standard logistic noise `ln v - ln(1 - v)`.
+/// * **rsample**: `loc + scale logistic(shape, key)`.
 /// * **mean**, **mode**: `loc`; **variance**: `pi^2 scale^2 / 3`; **entropy**: `ln scale + 2`.
 /// * **PyTorch**: a `TransformedDistribution` of `Uniform(0, 1)`, whose `log_prob` is -inf beyond `|z|` of about 88; TFP's
 ///   `Logistic`.
@@ -71,7 +58,7 @@ impl Logistic {
     }
 
     fn of(&self, dims: &[usize], loc: &Tensor, scale: &Tensor, key: KeySource) -> Result<Tensor> {
-        let noise = noise(dims, self.frame.wide_dtype(), &self.frame.device, key)?;
+        let noise = logistic(dims, self.frame.wide_dtype(), &self.frame.device, key)?;
         let x = over(scale, dims)?.mul(&noise)?.add(&over(loc, dims)?)?;
         self.frame.rounded(&x)
     }

@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | [`Normal`] | numbers | [`normal`](crate::normal) noise | to location and scale, or log-variance |
 //! | [`Gumbel`], [`Logistic`] | numbers | Gumbel or logistic noise | to location and scale |
-//! | [`Bernoulli`] | 0 or 1 | [`uniform`](crate::uniform) noise | - |
+//! | [`Bernoulli`] | 0 or 1 | [`logistic`](crate::logistic) noise | - |
 //! | [`Categorical`] | a class's index | [`categorical`](crate::categorical) | - |
 //! | [`OneHotCategorical`] | a class's one-hot | [`gumbel_softmax_st`](crate::gumbel_softmax_st) | [straight-through](OneHotCategorical::straight_through) |
 //! | [`RelaxedOneHotCategorical`] | the simplex | [`gumbel_softmax`](crate::gumbel_softmax) | to logits and temperature |

@@ -3,10 +3,9 @@
 use super::bernoulli::logits_of;
 use super::formula::{full, log_logistic_density, sigmoid_of, with_gradient};
 use super::frame::{FINITE, Frame, Rule, UNIT, over};
-use super::logistic::noise;
 use super::relaxed_one_hot::{Tau, smallest_normal};
 use super::{Distribution, Reparameterized, framed};
-use crate::{KeySource, Temperature};
+use crate::{KeySource, Temperature, logistic};
 use candle_core::{DType, Result, Shape, Tensor};
 
 const OPEN_UNIT: Rule = ("a number above 0 and below 1", |x| 0.0 < x && x < 1.0);
@@ -76,7 +75,7 @@ impl Binary {
     fn logit(&self, sample_shape: &[usize], key: KeySource) -> Result<Tensor> {
         let dims = self.frame.sample_dims(sample_shape)?;
         let (logits, tau) = self.over(&dims)?;
-        let noise = noise(&dims, logits.dtype(), &self.frame.device, key)?;
+        let noise = logistic(&dims[..], logits.dtype(), &self.frame.device, key)?;
         tau.divide(&logits.add(&noise)?)
     }
 
@@ -101,7 +100,8 @@ impl Binary {
 
 /// A relaxed coin on the unit interval: the binary Concrete distribution, with its density.
 ///
-/// * **rsample**: `sigmoid((logits + noise) / tau)`, with standard logistic noise. Above 1/2 with probability `sigmoid(logits)`, whatever `tau`.
+/// * **rsample**: `sigmoid((logits + logistic(shape, key)) / tau)`: above 1/2, whatever `tau`, where [`Bernoulli`](super::Bernoulli) of
+///   the same logits and key is 1.
 /// * **log_prob**: with `v = ln y - ln(1 - y)` and `d = logits - tau v`: `ln tau + d - 2 softplus(d) - ln y - ln(1 - y)`,
 ///   written so that it is finite for every `d` (`torch` has `2 log1p(exp(d))`, which makes it -inf for `d` above 88), with gradients to logits,
 ///   value and `tau`. A value of 0 or 1, which at a low temperature is a number that was rounded away, counts as the nearest number inside of the
@@ -223,7 +223,7 @@ impl Reparameterized for RelaxedBernoulli {
 /// The logit of a relaxed coin: the binary Concrete distribution before its sigmoid, whose density stays exact where the
 /// coin has been rounded to 0 or 1. It is the logistic distribution of location `logits / tau` and scale `1 / tau`.
 ///
-/// * **rsample**: `(logits + noise) / tau`; the logit of what [`RelaxedBernoulli`] draws under the same key.
+/// * **rsample**: `(logits + logistic(shape, key)) / tau`; the logit of what [`RelaxedBernoulli`] draws under the same key.
 /// * **log_prob**: with `d = logits - tau v`: `ln tau + d - 2 softplus(d)`, finite for every finite `d`; with gradients to
 ///   logits, value and `tau`.
 /// * **mean**, **mode**: `logits / tau`; **variance**: `pi^2 / (3 tau^2)`; **entropy**: `2 - ln tau`.

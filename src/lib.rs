@@ -12,6 +12,9 @@
 //! | rows with nothing to draw | [`improper_rows`] | none |
 //! | noise | [`uniform`], [`gumbel`], [`exponential`], [`logistic`], [`normal`] | none |
 //!
+//! Composed of these: [`distributions`] in the manner of `torch.distributions`, [`schedules`] for temperatures, and
+//! [`modules`], layers that sample.
+//!
 //! ```
 //! use candle_core::{D, DType, Device, Var};
 //! use candle_reparam::{Rng, gumbel_softmax};
@@ -114,3 +117,13 @@ pub fn simd_level() -> &'static str {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide's snippets.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/distributions.md")]
+struct GuideDistributions;
+
+/// The guide's snippets.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/schedules_and_modules.md")]
+struct GuideSchedulesAndModules;

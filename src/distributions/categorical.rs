@@ -157,7 +157,7 @@ impl Distribution for Categorical {
 
     /// The index of the likeliest class, u32; where several tie, one of them.
     fn mode(&self) -> Result<Tensor> {
-        self.classes.logits.detach().argmax(D::Minus1)
+        likeliest(&self.classes.logits)?.squeeze(D::Minus1)
     }
 
     fn expand(&self, batch_shape: impl Into<Shape>) -> Result<Self> {
@@ -173,6 +173,18 @@ impl KlDivergence for Categorical {
         let divergence = self.classes.divergence("Categorical", &other.classes)?;
         self.frame.rounded(&divergence)
     }
+}
+
+/// The index of the largest over the last dim, which is kept; of no rows, none, which candle's own refuses.
+pub(crate) fn likeliest(logits: &Tensor) -> Result<Tensor> {
+    if logits.elem_count() > 0 {
+        return logits.detach().argmax_keepdim(D::Minus1);
+    }
+    let mut dims = logits.dims().to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = 1;
+    }
+    Tensor::zeros(dims, DType::U32, logits.device())
 }
 
 /// `log_probs` (batch.., K) at indices (sample.., batch..).

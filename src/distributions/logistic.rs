@@ -14,8 +14,7 @@ use std::f64::consts::PI;
 ///   gradients to value, location and scale.
 /// * **rsample**: `loc + scale logistic(shape, key)`.
 /// * **mean**, **mode**: `loc`; **variance**: `pi^2 scale^2 / 3`; **entropy**: `ln scale + 2`.
-/// * **PyTorch**: a `TransformedDistribution` of `Uniform(0, 1)`, whose `log_prob` is -inf beyond `|z|` of about 88; TFP's
-///   `Logistic`.
+/// * **PyTorch**: a `TransformedDistribution` of `Uniform(0, 1)`; TFP's `Logistic`.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -65,6 +65,7 @@ mod relaxed_one_hot;
 
 pub use bernoulli::Bernoulli;
 pub use categorical::Categorical;
+pub(crate) use categorical::likeliest;
 pub use frame::Validation;
 pub use gumbel::Gumbel;
 pub use logistic::Logistic;

@@ -39,6 +39,8 @@ enum Spread {
     LogVar(Tensor),
 }
 
+const KL: &str = "Normal::kl_divergence";
+
 impl Normal {
     /// From location and scale, the standard deviation, of shapes that broadcast together.
     ///
@@ -167,6 +169,28 @@ impl Spread {
         })
     }
 
+    fn log_var(&self) -> Result<Tensor> {
+        match self {
+            Spread::Scale(scale) => scale.log()?.affine(2.0, 0.0),
+            Spread::LogVar(log_var) => Ok(log_var.clone()),
+        }
+    }
+
+    /// `x / scale` as a function of both: [`divide`](Self::divide), whose choice candle would differentiate wrongly.
+    fn units(&self, x: &Tensor) -> Result<Tensor> {
+        let (Spread::Scale(parameter) | Spread::LogVar(parameter)) = self;
+        let fixed = self.map(|t| Ok(t.detach()))?;
+        let value = fixed.divide(&x.detach())?;
+        let quotient = value.clone();
+        with_gradient(KL, &[x, parameter], value, move |argument, grad| {
+            match (argument, &fixed) {
+                (0, _) => fixed.divide(grad),
+                (_, Spread::Scale(scale)) => quotient.div(scale)?.neg()?.mul(grad),
+                (_, Spread::LogVar(_)) => quotient.affine(-0.5, 0.0)?.mul(grad),
+            }
+        })
+    }
+
     /// `x / scale`.
     fn divide(&self, x: &Tensor) -> Result<Tensor> {
         match self {
@@ -267,18 +291,17 @@ impl KlDivergence for Normal {
         let dims = self.frame.common(&other.frame)?;
         // In the units of `other` it is the divergence from N(0, 1).
         let difference = over(&self.loc, &dims)?.sub(&over(&other.loc, &dims)?)?;
-        let (mean, log_var) = match (&self.spread, &other.spread) {
-            (Spread::LogVar(p), Spread::LogVar(q)) => (
-                // Not through `divide`, whose choice candle would have to differentiate.
-                difference.mul(&over(q, &dims)?.affine(-0.5, 0.0)?.exp()?)?,
-                over(p, &dims)?.sub(&over(q, &dims)?)?,
-            ),
-            _ => {
-                let (p, q) = (over(&self.scale()?, &dims)?, over(&other.scale()?, &dims)?);
+        let (p, q) = (
+            self.spread.map(|t| over(t, &dims))?,
+            other.spread.map(|t| over(t, &dims))?,
+        );
+        let (mean, log_var) = match (&p, &q) {
+            (Spread::Scale(p), Spread::Scale(q)) => {
                 // The difference of two close scales is exact, the logarithm of their ratio is not.
-                let log_ratio = log1p_of("Normal::kl_divergence", &p.sub(&q)?.div(&q)?)?;
-                (difference.div(&q)?, log_ratio.affine(2.0, 0.0)?)
+                let log_ratio = log1p_of(KL, &p.sub(q)?.div(q)?)?;
+                (difference.div(q)?, log_ratio.affine(2.0, 0.0)?)
             }
+            _ => (q.units(&difference)?, p.log_var()?.sub(&q.log_var()?)?),
         };
         let last = dims.len();
         let divergence = gaussian_kl(&mean.unsqueeze(last)?, &log_var.unsqueeze(last)?, last)?;

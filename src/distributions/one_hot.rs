@@ -1,6 +1,6 @@
 //! A class for each element of the batch, as a one-hot.
 
-use super::categorical::Classes;
+use super::categorical::{Classes, likeliest};
 use super::formula::with_gradient;
 use super::frame::{Frame, Rule, over};
 use super::{Distribution, KlDivergence, framed};
@@ -179,7 +179,7 @@ impl Distribution for OneHotCategorical {
     fn mode(&self) -> Result<Tensor> {
         let logits = self.classes.logits.detach();
         let last = logits.rank() - 1;
-        let index = logits.argmax_keepdim(last)?;
+        let index = likeliest(&logits)?;
         let zero = logits.zeros_like()?;
         let hot = zero.narrow(last, 0, 1)?.affine(1.0, 1.0)?;
         let one_hot = zero.contiguous()?.scatter_add(&index, &hot, last)?;

@@ -3,7 +3,7 @@
 use super::bernoulli::logits_of;
 use super::formula::{full, log_logistic_density, sigmoid_of, with_gradient};
 use super::frame::{FINITE, Frame, Rule, UNIT, over};
-use super::relaxed_one_hot::{Tau, smallest_normal};
+use super::relaxed_one_hot::{Tau, smallest};
 use super::{Distribution, Reparameterized, framed};
 use crate::{KeySource, Temperature, logistic};
 use candle_core::{DType, Result, Shape, Tensor};
@@ -187,7 +187,7 @@ impl Distribution for RelaxedBernoulli {
             _ => 1.0 - f64::from(f32::EPSILON) / 2.0,
         };
         let (low, high) = (
-            full(&y_, smallest_normal(self.frame.dtype))?,
+            full(&y_, smallest(self.frame.dtype))?,
             full(&y_, below_one)?,
         );
         let inside = y_.ge(&low)?.mul(&y_.le(&high)?)?;

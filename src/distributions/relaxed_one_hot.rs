@@ -143,8 +143,7 @@ impl Concrete {
 ///   rows, and receives gradients from samples and from `log_prob`: see [`Temperature`].
 /// * **rsample**: [`gumbel_softmax`] of the same key.
 /// * **log_prob**: `ln (K-1)! + (K - 1) ln tau + sum_i log softmax(logits - tau ln y)_i - sum_i ln y_i`, with gradients to
-///   logits, value and `tau`. An entry of 0, which at a low temperature is a number that was rounded away, counts as the smallest normal number
-///   of the dtype (gradient 0 there), so that the density is finite where `torch`'s is NaN; what was rounded away is not known to it, though:
+///   logits, value and `tau`. An entry of 0, which at a low temperature is a number that was rounded away, counts as the smallest number of the dtype (gradient 0 there), so that the density is finite where `torch`'s is NaN; what was rounded away is not known to it, though:
 ///   for the density of own samples at low temperatures use [`ExpRelaxedOneHotCategorical`].
 /// * **Masks** are refused: with a logit of -inf the distribution has no density on this simplex.
 /// * **Mean, variance, entropy, mode**: none in closed form: errors.
@@ -198,7 +197,7 @@ impl RelaxedOneHotCategorical {
 
 /// `ln y`, with an entry of 0 raised to the smallest normal number of `dtype`, where its gradient is 0.
 fn log_raised(y: &Tensor, dtype: DType) -> Result<Tensor> {
-    let floor = smallest_normal(dtype);
+    let floor = smallest(dtype);
     let y_ = y.detach();
     let raised = y_.maximum(&super::formula::full(&y_, floor)?)?;
     let kept = y_.ge(&super::formula::full(&y_, floor)?)?;
@@ -211,11 +210,11 @@ fn log_raised(y: &Tensor, dtype: DType) -> Result<Tensor> {
     )
 }
 
-/// The smallest normal number of a dtype.
-pub(super) fn smallest_normal(dtype: DType) -> f64 {
+/// The smallest number above 0 of a dtype, apart from the subnormal ones of those whose exponents reach far.
+pub(super) fn smallest(dtype: DType) -> f64 {
     match dtype {
         DType::F64 => f64::MIN_POSITIVE,
-        DType::F16 => half::f16::MIN_POSITIVE.to_f64(),
+        DType::F16 => half::f16::MIN_POSITIVE_SUBNORMAL.to_f64(),
         // bf16 has the exponents of f32.
         _ => f64::from(f32::MIN_POSITIVE),
     }
@@ -266,8 +265,7 @@ impl Reparameterized for RelaxedOneHotCategorical {
 ///   draws under the same key.
 /// * **log_prob**: `ln (K-1)! + (K - 1) ln tau + sum_i log softmax(logits - tau x)_i`; with `w` that softmax its
 ///   gradients are `1 - K w` to the logits, `-tau (1 - K w)` to the value and `(K - 1) / tau - sum_i x_i (1 - K w_i)` to
-///   `tau`. It is the density over the first `K - 1` coordinates of `x`; the last follows from `sum exp(x) = 1`, and as in
-///   `torch` a value that does not obey that is not refused.
+///   `tau`. It is the density over the `K - 1` log-ratios `x_i - x_K`; as in `torch` a value for which `exp(x)` does not sum to 1 is not refused.
 /// * **Masks** are refused: with a logit of -inf the distribution has no density.
 /// * **Mean, variance, entropy, mode**: none in closed form: errors.
 /// * **Source**: Maddison, Mnih, Teh, arXiv 1611.00712, appendix C.

@@ -1,6 +1,7 @@
 //! The quantizer of wav2vec 2.0.
 
 use super::as_rows;
+use crate::distributions::likeliest;
 use crate::schedules::{Exponential, Schedule};
 use crate::{
     Key, KeySource, Rng, Temperature, check, gumbel_softmax_st, normal, tempered_softmax, uniform,
@@ -273,7 +274,7 @@ impl GumbelVectorQuantizer {
         let (logits, leading) = self.logits(xs)?;
         let (rows, groups, codes) = logits.dims3()?;
         let one_hot = gumbel_softmax_st(&logits, tau, D::Minus1, key)?;
-        let indices = one_hot.detach().argmax(D::Minus1)?;
+        let indices = likeliest(&one_hot)?.squeeze(D::Minus1)?;
         let width = self.config.codevector_dim / groups;
         let vectors = if self.config.combine_groups {
             let chosen = one_hot.reshape((rows * groups, codes))?;
@@ -303,7 +304,7 @@ impl GumbelVectorQuantizer {
     pub fn eval(&self, xs: &Tensor) -> Result<Quantized> {
         let (logits, leading) = self.logits(xs)?;
         let (rows, groups, codes) = logits.dims3()?;
-        let indices = logits.detach().argmax(D::Minus1)?;
+        let indices = likeliest(&logits)?.squeeze(D::Minus1)?;
         let flat = if self.config.combine_groups {
             indices.clone()
         } else {
@@ -419,9 +420,9 @@ impl Quantized {
     pub fn code_perplexity(&self, mask: Option<&Tensor>) -> Result<Tensor> {
         let logits = self.logits.detach();
         let (_, _, codes) = logits.dims3()?;
-        let likeliest = logits.argmax_keepdim(D::Minus1)?;
+        let chosen = likeliest(&logits)?;
         let every = Tensor::arange(0, codes as u32, logits.device())?;
-        let one_hot = likeliest.broadcast_eq(&every)?.to_dtype(DType::F32)?;
+        let one_hot = chosen.broadcast_eq(&every)?.to_dtype(DType::F32)?;
         self.perplexity(&one_hot, mask)
     }
 

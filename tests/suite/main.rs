@@ -12,6 +12,7 @@
 mod bad_input;
 mod categorical;
 mod cuda;
+mod distributions;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_softmax;
@@ -19,11 +20,13 @@ mod improper_rows;
 #[cfg(feature = "cuda")]
 mod kernels;
 mod layout_rules;
+mod modules;
 mod noise;
 mod noise_tails;
 mod precision;
 mod properties;
 mod rng;
+mod schedules;
 mod support;
 mod tempered_softmax;
 mod threads;

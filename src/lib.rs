@@ -22,6 +22,9 @@
 //! | rounding, thresholds, arg-maxima | [`straight_through`]: `round`, `sign`, `quantize`, `one_hot` and more | straight-through |
 //! | noise | [`uniform`], [`gumbel`], [`exponential`], [`logistic`], [`normal`] | none |
 //!
+//! Composed of these: [`distributions`] in the manner of `torch.distributions`, [`schedules`] for temperatures, and
+//! [`modules`], layers that sample.
+//!
 //! ```
 //! use candle_core::{D, DType, Device, Var};
 //! use candle_reparam::{Rng, gumbel_softmax};
@@ -79,6 +82,7 @@ mod binary_concrete;
 pub mod bits;
 mod categorical;
 mod check;
+pub mod distributions;
 mod element;
 mod elementwise;
 mod gaussian;
@@ -91,6 +95,7 @@ mod improper_rows;
 #[cfg(feature = "cuda")]
 mod launch;
 mod math;
+pub mod modules;
 mod noise;
 mod op;
 mod output;
@@ -99,6 +104,7 @@ mod reinmax;
 mod relaxed_top_k;
 mod rng;
 mod rowwise;
+pub mod schedules;
 mod simd;
 pub mod straight_through;
 pub mod subgradient;
@@ -154,3 +160,13 @@ struct GuideTopK;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guide/permutations.md")]
 struct GuidePermutations;
+
+/// The guide's snippets.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/distributions.md")]
+struct GuideDistributions;
+
+/// The guide's snippets.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/schedules_and_modules.md")]
+struct GuideSchedulesAndModules;

@@ -69,6 +69,14 @@ pub(crate) enum Checked {
 }
 
 impl Temperature {
+    /// The same temperature with its tensor seen in another shape.
+    pub(crate) fn reshaped(self, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self(match self.0 {
+            Value::Fixed(tau) => Value::Fixed(tau),
+            Value::Learned(tau) => Value::Learned(f(&tau)?),
+        }))
+    }
+
     /// Checks the values, and brings a tensor to one element a row; candle's own backward then sums its gradient back.
     pub(crate) fn check(self, op: &str, logits: &Tensor, dim: usize) -> Result<Checked> {
         self.check_over(op, ("logits", logits), "row", dim..dim + 1)

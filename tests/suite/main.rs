@@ -13,6 +13,7 @@ mod bad_input;
 mod binary_concrete;
 mod categorical;
 mod cuda;
+mod distributions;
 mod extreme;
 mod gaussian;
 mod gumbel_max;
@@ -24,6 +25,7 @@ mod improper_rows;
 #[cfg(feature = "cuda")]
 mod kernels;
 mod layout_rules;
+mod modules;
 mod noise;
 mod noise_tails;
 #[cfg(feature = "cuda")]
@@ -33,6 +35,7 @@ mod properties;
 mod reinmax;
 mod relaxed_top_k;
 mod rng;
+mod schedules;
 mod straight_through;
 mod subgradient;
 mod support;

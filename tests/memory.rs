@@ -13,7 +13,7 @@ use candle_core::{
 };
 use candle_reparam::{
     Key, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st,
-    normal, tempered_log_softmax, tempered_softmax, uniform,
+    normal, straight_through, subgradient, tempered_log_softmax, tempered_softmax, uniform,
 };
 
 struct Counting;
@@ -90,7 +90,7 @@ fn bytes(t: &Tensor) -> usize {
 const KEY: Key = Key::new(1, 2);
 
 type Op = fn(&Tensor, usize) -> Result<Tensor>;
-const OPS: [(&str, Op); 8] = [
+const OPS: [(&str, Op); 14] = [
     ("tempered_softmax", |x, d| tempered_softmax(x, 0.5, d)),
     ("tempered_log_softmax", |x, d| {
         tempered_log_softmax(x, 0.5, d)
@@ -103,6 +103,14 @@ const OPS: [(&str, Op); 8] = [
     ("categorical", |x, d| categorical(x, d, KEY)),
     ("gaussian", |x, _| gaussian(x, x, KEY)),
     ("gaussian_kl", |x, d| gaussian_kl(x, x, d)),
+    ("relu", |x, _| subgradient::relu(x, None)),
+    ("maximum", |x, _| subgradient::maximum(x, x, None)),
+    ("hinge", |x, _| subgradient::hinge(x, x, 1.0, None)),
+    ("max", |x, d| subgradient::max(x, d)),
+    ("round", |x, _| {
+        straight_through::round(x, straight_through::Surrogate::Identity)
+    }),
+    ("one_hot", |x, d| straight_through::one_hot(x, d)),
 ];
 
 /// 4 M elements each: many short rows, middling ones, long ones, a single one, and dims that are not last.

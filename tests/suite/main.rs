@@ -21,6 +21,7 @@ mod improper_rows;
 mod kernels;
 mod layout_rules;
 mod noise;
+mod pairs;
 mod precision;
 mod properties;
 mod rng;

@@ -12,9 +12,7 @@ use candle_core::{
     CpuStorage, CustomOp1, DType, Device, Layout as View, Result, Shape, Tensor, Var,
 };
 use candle_reparam::{
-    Key, Stretch, binary_concrete, binary_concrete_st, categorical, exponential, gaussian,
-    gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, hard_concrete,
-    hard_concrete_l0, logistic, normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, Stretch, binary_concrete, binary_concrete_st, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, hard_concrete, hard_concrete_l0, logistic, normal, straight_through, subgradient, tempered_log_softmax, tempered_softmax, uniform,
 };
 
 struct Counting;
@@ -91,7 +89,7 @@ fn bytes(t: &Tensor) -> usize {
 const KEY: Key = Key::new(1, 2);
 
 type Op = fn(&Tensor, usize) -> Result<Tensor>;
-const OPS: [(&str, Op); 12] = [
+const OPS: &[(&str, Op)] = &[
     ("tempered_softmax", |x, d| tempered_softmax(x, 0.5, d)),
     ("tempered_log_softmax", |x, d| {
         tempered_log_softmax(x, 0.5, d)
@@ -112,6 +110,14 @@ const OPS: [(&str, Op); 12] = [
     ("hard_concrete_l0", |x, _| {
         hard_concrete_l0(x, 0.5, Stretch::default())
     }),
+    ("relu", |x, _| subgradient::relu(x, None)),
+    ("maximum", |x, _| subgradient::maximum(x, x, None)),
+    ("hinge", |x, _| subgradient::hinge(x, x, 1.0, None)),
+    ("max", |x, d| subgradient::max(x, d)),
+    ("round", |x, _| {
+        straight_through::round(x, straight_through::Surrogate::Identity)
+    }),
+    ("one_hot", |x, d| straight_through::one_hot(x, d)),
 ];
 
 /// 4 M elements each: many short rows, middling ones, long ones, a single one, and dims that are not last.

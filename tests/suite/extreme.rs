@@ -61,7 +61,9 @@ fn tied(shape: &[usize], dim: usize, dtype: DType) -> Vec<f64> {
                 x[rows.at(row, 0)] = f64::INFINITY;
             }
             6 => {
-                (0..rows.len).for_each(|k| x[rows.at(row, k)] = if k % 2 == 0 { 0.0 } else { -0.0 })
+                for k in 0..rows.len {
+                    x[rows.at(row, k)] = if k % 2 == 0 { 0.0 } else { -0.0 };
+                }
             }
             7 => x[rows.at(row, rows.len / 3)] = f64::NEG_INFINITY,
             _ => {}

@@ -30,6 +30,7 @@ mod noise;
 mod noise_tails;
 #[cfg(feature = "cuda")]
 mod paths;
+mod pairs;
 mod precision;
 mod properties;
 mod reinmax;

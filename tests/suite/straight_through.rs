@@ -13,9 +13,11 @@ use crate::support::neighbours::{around, specials};
 use crate::support::refused;
 
 type Apply = fn(&Tensor, Surrogate) -> Result<Tensor>;
+type Plain = fn(&Tensor) -> Result<Tensor>;
+type Step = (&'static str, Apply, fn(f64) -> f64, &'static [f64]);
 
 /// Name, op, the same in f64, and where it steps.
-const STEPS: [(&str, Apply, fn(f64) -> f64, &[f64]); 8] = [
+const STEPS: [Step; 8] = [
     (
         "round",
         round,
@@ -183,7 +185,7 @@ fn gradients_pass_straight_through_or_through_a_window() {
 fn candle_itself_gives_no_gradient_and_this_does() {
     let x = data::random(40, 1, 2.0, DType::F32, &Device::Cpu);
     let w = x.ones_like().unwrap();
-    let pairs: [(fn(&Tensor) -> Result<Tensor>, Apply); 4] = [
+    let pairs: [(Plain, Apply); 4] = [
         (|x| x.round(), round),
         (|x| x.floor(), floor),
         (|x| x.ceil(), ceil),

@@ -119,3 +119,8 @@ pub fn simd_level() -> &'static str {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The snippets of the guide's page on gates and noise.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/binary.md")]
+struct GuideBinary;

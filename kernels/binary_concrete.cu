@@ -24,6 +24,10 @@ DEVICE Real sigmoid_slope(Real v) {
 DEVICE float bounded(float inverse) { return fminf(fmaxf(inverse, 1.17549435e-38f), 3.40282347e38f); }
 DEVICE double bounded(double inverse) { return fmin(fmax(inverse, 2.2250738585072014e-308), 1.7976931348623157e308); }
 
+// The nearest finite number.
+DEVICE float finite(float x) { return fminf(fmaxf(x, -3.40282347e38f), 3.40282347e38f); }
+DEVICE double finite(double x) { return fmin(fmax(x, -1.7976931348623157e308), 1.7976931348623157e308); }
+
 // What becomes of a relaxed gate, of the noisy logit z and v = z / tau; `slope` is the derivative by v.
 struct Concrete {
     DEVICE Real of(Real, Real v, Real, Real) { return sigmoid(v); }
@@ -101,16 +105,16 @@ struct TauGradient {
     }
 };
 
-// The probability that a hard gate is not 0.
+// The probability that a hard gate is not 0; the offset must not lift a mask.
 struct Open {
     typedef Silent Noise;
     typedef Parameters<1> Numbers;
-    DEVICE Real at(const Real (&x)[1], Real, const Numbers& p) { return sigmoid(x[0] + p[0]); }
+    DEVICE Real at(const Real (&x)[1], Real, const Numbers& p) { return sigmoid(x[0] + finite(p[0])); }
 };
 struct OpenGradient {
     typedef Silent Noise;
     typedef Parameters<1> Numbers;
-    DEVICE Real at(const Real (&x)[2], Real, const Numbers& p) { return sigmoid_slope(x[0] + p[0]) * x[1]; }
+    DEVICE Real at(const Real (&x)[2], Real, const Numbers& p) { return sigmoid_slope(x[0] + finite(p[0])) * x[1]; }
 };
 
 // The same of logits and temperatures, and their gradients: the number is the threshold that a temperature is multiplied by.

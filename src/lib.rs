@@ -146,27 +146,25 @@ pub fn simd_level() -> &'static str {
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// The guide's page on kinks and steps.
+/// The guide's snippets, likewise.
 #[cfg(doctest)]
-#[doc = include_str!("../docs/guide/subgradients_and_straight_through.md")]
-struct GuideSubgradientsAndStraightThrough;
-
-/// The guide to several draws at once, compiled and run as tests.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/top_k.md")]
-struct GuideTopK;
-
-/// The guide's page on permutations, likewise.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/permutations.md")]
-struct GuidePermutations;
-
-/// The guide's snippets.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/distributions.md")]
-struct GuideDistributions;
-
-/// The guide's snippets.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/schedules_and_modules.md")]
-struct GuideSchedulesAndModules;
+mod guide {
+    #[doc = include_str!("../docs/guide/binary.md")]
+    struct Binary;
+    #[doc = include_str!("../docs/guide/classes.md")]
+    struct Classes;
+    #[doc = include_str!("../docs/guide/distributions.md")]
+    struct Distributions;
+    #[doc = include_str!("../docs/guide/estimators.md")]
+    struct Estimators;
+    #[doc = include_str!("../docs/guide/gaussian.md")]
+    struct Gaussian;
+    #[doc = include_str!("../docs/guide/permutations.md")]
+    struct Permutations;
+    #[doc = include_str!("../docs/guide/schedules_and_modules.md")]
+    struct SchedulesAndModules;
+    #[doc = include_str!("../docs/guide/subgradients_and_straight_through.md")]
+    struct SubgradientsAndStraightThrough;
+    #[doc = include_str!("../docs/guide/top_k.md")]
+    struct TopK;
+}

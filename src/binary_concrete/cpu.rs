@@ -83,6 +83,13 @@ fn bounded<S: Simd, C: Real>(inverse: C::V<S>) -> C::V<S> {
     C::V::<S>::splat(C::SMALLEST).max(inverse)
 }
 
+/// The nearest finite number; NaN is kept.
+#[inline(always)]
+fn finite<S: Simd, C: Real>(x: C::V<S>) -> C::V<S> {
+    let largest = C::V::<S>::splat(C::LARGEST);
+    (-largest).max(largest.min(x))
+}
+
 impl Gate for Concrete {
     type Relaxed = Self;
     const KERNELS: Kernels = Kernels {
@@ -284,13 +291,11 @@ impl<G: Gate> Formula<3, 2> for TauGradient<G> {
         let inverse = bounded::<S, C>(one::<S, C>() / tau);
         let v = (a + noise) * inverse;
         // An infinite v has a slope of 0, and no part in the gradient.
-        let largest = C::V::<S>::splat(C::LARGEST);
-        let finite = (-largest).max(largest.min(v));
-        -(((G::slope::<S, C>(v, limits) * finite) * g) * inverse)
+        -(((G::slope::<S, C>(v, limits) * finite::<S, C>(v)) * g) * inverse)
     }
 }
 
-/// The probability that a hard gate is not 0: the sigmoid of the logit and an offset.
+/// The probability that a hard gate is not 0: the sigmoid of the logit and an offset, which must not lift a mask.
 #[derive(Clone, Copy)]
 pub(super) struct Open(pub(super) f64);
 /// Its gradient: of the logits and the gradient.
@@ -307,7 +312,7 @@ impl Formula<1, 1> for Open {
 
     #[inline(always)]
     fn at<S: Simd, C: Real>([a]: [C::V<S>; 1], _: C::V<S>, [offset]: [C::V<S>; 1]) -> C::V<S> {
-        sigmoid::<S, C>(a + offset)
+        sigmoid::<S, C>(a + finite::<S, C>(offset))
     }
 
     fn backward(
@@ -332,7 +337,7 @@ impl Formula<2, 1> for OpenGradient {
 
     #[inline(always)]
     fn at<S: Simd, C: Real>([a, g]: [C::V<S>; 2], _: C::V<S>, [offset]: [C::V<S>; 1]) -> C::V<S> {
-        sigmoid_slope::<S, C>(a + offset) * g
+        sigmoid_slope::<S, C>(a + finite::<S, C>(offset)) * g
     }
 }
 

@@ -75,9 +75,8 @@ pub fn gumbel(
 /// * **Shapes and dtypes**: any shape; f32, f64; f16 and bf16 are the f32 draw rounded once, f16 then kept above 0.
 /// * **Range and precision**: both tails exact, from 2^-65 (2.7e-20) to 65 ln 2 (45.05) in f32 and f64, with the right
 ///   frequency up to either end: above `v = 1/2`, `1 - v` is counted down from the largest word, and refined by the second
-///   word where fewer than 256 are left. Relative error below 1.5e-7 (f32) or 5e-16 (f64). Never 0: in f16 the least is 2^-24.
-///   Above 10 [`gumbel`] in f32 resolves `E` more coarsely than this does (its far end is the other one), so that the two
-///   identities hold there to `2^-24 e^E / E`.
+///   word where fewer than 256 are left. Relative error below 2e-7 (f32) or 1e-15 (f64). Never 0: in f16 the least is 2^-24.
+///   In f32 [`gumbel`] resolves a large `E`, its own lower end, more coarsely: above 10 the identities are approximate.
 /// * **Gradient**: none.
 /// * **Errors**: as for [`uniform`].
 /// * **Source**: Devroye, "Non-Uniform Random Variate Generation", 1986, chapter II.2 (inversion).
@@ -107,7 +106,7 @@ pub fn exponential(
 /// * **Range and precision**: both tails alike, to |l| = 65 ln 2 (45.05) in f32 and f64, with the right frequency up to
 ///   either end, so that `a + l > 0` draws from `Bernoulli(sigmoid(a))` exactly for probabilities down to 1e-19 on both
 ///   sides. The sign is the top bit of the element's word, and `|l|` that of `min(v, 1 - v)`, counted from its own end and
-///   refined by the second word where fewer than 256 are left. Relative error below 4e-7 (f32) or 2e-15 (f64), at the centre
+///   refined by the second word where fewer than 256 are left. Relative error below 3e-7 (f32) or 1.5e-15 (f64), at the centre
 ///   too: the least |l| is 2^-31 (f32), and it is never 0 but by rounding to f16. Variance pi^2 / 3.
 /// * **Gradient**: none.
 /// * **Errors**: as for [`uniform`].

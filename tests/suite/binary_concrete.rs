@@ -589,7 +589,7 @@ fn infinities_are_certain_and_what_is_no_number_stays_alone() {
             let x = data::tensor(&v, 100, dtype, &device);
             let w = data::random(100, 2, 1.0, dtype, &device);
             for gate in Gate::ALL {
-                for tau in [1e-30, 0.5, 1e30] {
+                for tau in [1e-300, 1e-30, 0.5, 1e30, 1e300] {
                     let (got, want) = (
                         gate.apply(&x, tau, KEY).unwrap(),
                         gate.apply(&clean, tau, KEY).unwrap(),

@@ -10,10 +10,10 @@ use crate::support::philox;
 use crate::support::statistics::{ks, poisson_p};
 
 /// Relative errors of the maps: they lose no digits anywhere, at the centre and at the ends included.
-const F32_EXPONENTIAL: f64 = 3e-7;
-const F64_EXPONENTIAL: f64 = 2e-15;
-const F32_LOGISTIC: f64 = 5e-7;
-const F64_LOGISTIC: f64 = 3e-15;
+const F32_EXPONENTIAL: f64 = 2e-7;
+const F64_EXPONENTIAL: f64 = 1e-15;
+const F32_LOGISTIC: f64 = 3e-7;
+const F64_LOGISTIC: f64 = 1.5e-15;
 
 /// `v` and `1 - v` by the contract, each to the last digit of a double: the word, counted from its own end, and half a unit or
 /// the second word.

@@ -7,6 +7,9 @@
 //! | its divergence from the prior | [`gaussian_kl`] | exact, to mean and log-variance |
 //! | a relaxed sample of a class | [`gumbel_softmax`] | to logits and temperature |
 //! | a one-hot sample of a class | [`gumbel_softmax_st`] | straight-through, that of the relaxed sample |
+//! | the same, with less bias | [`reinmax`] | of the second order |
+//! | the same, with less variance | [`gumbel_rao`] | averaged over the noise, given the class |
+//! | the same, with a temperature for each direction | [`decoupled_st`] | straight-through |
 //! | the index of a sampled class | [`gumbel_max`], [`categorical`] | none |
 //! | a softmax with a temperature | [`tempered_softmax`], [`tempered_log_softmax`] | to logits and temperature |
 //! | rows with nothing to draw | [`improper_rows`] | none |
@@ -92,7 +95,7 @@ pub use categorical::categorical;
 pub use gaussian::{gaussian, gaussian_kl};
 pub use gumbel_max::gumbel_max;
 pub use gumbel_rao::gumbel_rao;
-pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
+pub use gumbel_softmax::{decoupled_st, gumbel_softmax, gumbel_softmax_st};
 pub use improper_rows::improper_rows;
 pub use noise::{gumbel, normal, uniform};
 pub use reinmax::reinmax;
@@ -115,3 +118,8 @@ pub fn simd_level() -> &'static str {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide's snippets, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/estimators.md")]
+struct GuideEstimators;

@@ -557,7 +557,13 @@ mod tests {
             assert!(worst::<f32>(Function::Ln, low, high, f64::ln) < 1.3e-7);
             assert!(worst::<f64>(Function::Ln, low, high, f64::ln) < 4e-16);
         }
-        for (low, high) in [(1e-30, 1e-29), (1e-9, 1e-8), (1e-3, 0.7), (0.3, 40.0), (1e30, 8e37)] {
+        for (low, high) in [
+            (1e-30, 1e-29),
+            (1e-9, 1e-8),
+            (1e-3, 0.7),
+            (0.3, 40.0),
+            (1e30, 8e37),
+        ] {
             assert!(worst::<f32>(Function::Ln1p, low, high, f64::ln_1p) < 1.9e-7);
             assert!(worst::<f64>(Function::Ln1p, low, high, f64::ln_1p) < 5e-16);
         }

@@ -12,8 +12,8 @@ use candle_core::{
     CpuStorage, CustomOp1, DType, Device, Layout as View, Result, Shape, Tensor, Var,
 };
 use candle_reparam::{
-    Key, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st,
-    normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_rao, gumbel_softmax,
+    gumbel_softmax_st, normal, reinmax, tempered_log_softmax, tempered_softmax, uniform,
 };
 
 struct Counting;
@@ -90,7 +90,7 @@ fn bytes(t: &Tensor) -> usize {
 const KEY: Key = Key::new(1, 2);
 
 type Op = fn(&Tensor, usize) -> Result<Tensor>;
-const OPS: [(&str, Op); 8] = [
+const OPS: [(&str, Op); 10] = [
     ("tempered_softmax", |x, d| tempered_softmax(x, 0.5, d)),
     ("tempered_log_softmax", |x, d| {
         tempered_log_softmax(x, 0.5, d)
@@ -99,6 +99,8 @@ const OPS: [(&str, Op); 8] = [
     ("gumbel_softmax_st", |x, d| {
         gumbel_softmax_st(x, 0.5, d, KEY)
     }),
+    ("reinmax", |x, d| reinmax(x, 1.5, d, KEY)),
+    ("gumbel_rao", |x, d| gumbel_rao(x, 0.5, 2, d, KEY)),
     ("gumbel_max", |x, d| gumbel_max(x, d, KEY)),
     ("categorical", |x, d| categorical(x, d, KEY)),
     ("gaussian", |x, _| gaussian(x, x, KEY)),
@@ -326,7 +328,7 @@ fn backward_allocates_its_gradient_and_a_little_per_row() {
                     backward_total(&arg().apply_op1(Copy).unwrap().apply_op1(Copy).unwrap());
                 let spare = scratch_in_all(x.elem_count(), rows_of(&x, *dim));
                 assert!(twice > copy + spare, "one more copy would pass");
-                for (name, op) in &OPS[..4] {
+                for (name, op) in &OPS[..6] {
                     let total = backward_total(&op(&arg(), *dim).unwrap());
                     let label =
                         format!("{name} {shape:?} over {dim}, {dtype:?}, transposed {transposed}");

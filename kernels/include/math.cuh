@@ -48,13 +48,23 @@ DEVICE float neg_ln(float x) {
     return neg_ln_reduced(minus(1.0f, float_of_bits(bits_of_float(x) - e)), e);
 }
 
-// -ln(-ln(1 - v)) for v in (0, 1).
-DEVICE float gumbel_of(float v) {
+// -ln(1 - v) for v in (0, 1).
+DEVICE float exponential_of(float v) {
     u32 e = exponent_field(minus(1.0f, v));
     // s = 2^-e, and u = 1 - s (1 - v) from v itself, so that no digit of a small v is lost.
     float s = float_of_bits(0x3F800000u - e);
-    return neg_ln(neg_ln_reduced(fmadd(v, s, minus(1.0f, s)), e));
+    return neg_ln_reduced(fmadd(v, s, minus(1.0f, s)), e);
 }
+
+// ln(1 + x) for x from 0 to a quarter of the largest number: as above, with -x for v.
+DEVICE float ln_1p(float x) {
+    u32 e = exponent_field(plus(1.0f, x));
+    float s = float_of_bits(0x3F800000u - e);
+    return -neg_ln_reduced(fmadd(-x, s, minus(1.0f, s)), e);
+}
+
+// -ln(-ln(1 - v)) for v in (0, 1).
+DEVICE float gumbel_of(float v) { return neg_ln(exponential_of(v)); }
 
 // Inverse of the normal tail: |z| with P(|Z| > |z|) = t, from t and x = 1 - t, both exact to the last digit, is x times one of
 // two polynomials of w = -ln(1 - x^2): the second where w is 5 or more.
@@ -111,11 +121,19 @@ DEVICE double neg_ln(double x) {
     return -ln_reduced(minus(double_of_bits(bits_of_double(x) - e), 1.0), e);
 }
 
-DEVICE double gumbel_of(double v) {
+DEVICE double exponential_of(double v) {
     u64 e = exponent_field(minus(1.0, v));
     double s = double_of_bits(0x3FF0000000000000ull - e);
-    return neg_ln(-ln_reduced(fmadd(-v, s, minus(s, 1.0)), e));
+    return -ln_reduced(fmadd(-v, s, minus(s, 1.0)), e);
 }
+
+DEVICE double ln_1p(double x) {
+    u64 e = exponent_field(plus(1.0, x));
+    double s = double_of_bits(0x3FF0000000000000ull - e);
+    return ln_reduced(fmadd(x, s, minus(s, 1.0)), e);
+}
+
+DEVICE double gumbel_of(double v) { return neg_ln(exponential_of(v)); }
 
 DEVICE double normal_magnitude(double t, double x) {
     double w = neg_ln(times(t, plus(x, 1.0)));

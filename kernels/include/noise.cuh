@@ -85,6 +85,19 @@ struct Uniform {
     }
 };
 
+struct Exponential {
+    DEVICE float of(u32 word, u32 second, float) {
+        return exponential_of(word < REFINED_BELOW ? unit_of(word, second) : unit_of(word));
+    }
+    DEVICE double of(u32 word, u32 second, double) { return exponential_of(wide_unit_of(word, second)); }
+    template <typename T>
+    DEVICE void draw(const Stream& stream, u64 block, T (&x)[4]) {
+        Uniform::draw(stream, block, x);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x[e] = exponential_of(x[e]);
+    }
+};
+
 struct Gumbel {
     DEVICE float of(u32 word, u32 second, float) {
         return gumbel_of(word < REFINED_BELOW ? unit_of(word, second) : unit_of(word));

@@ -1,9 +1,7 @@
 use crate::element::Element;
 use crate::op::{TauArg, by_dtype, dtype, rows_of};
 use crate::rng::{Key, Stream};
-use crate::rowwise::{
-    Form, Perturbed, SoftmaxGradient, Source, gradient_into, softmax,
-};
+use crate::rowwise::{Form, Perturbed, SoftmaxGradient, Source, gradient_into, softmax};
 use candle_core::{CpuStorage, Layout, Result, Shape};
 
 fn perturbed<'a, E: Element>(

@@ -2,13 +2,15 @@
 //!
 //! This is the only host code of the CUDA side with `unsafe`: rooms give it argument lists.
 
+mod operands;
 mod plan;
 mod race;
 mod rows;
 mod view;
 
+pub(crate) use operands::Operands;
 pub(crate) use plan::{Grid, Path, WARP, columns, elementwise, looped};
-pub(crate) use race::{Winner, race};
+pub(crate) use race::{Winner, drawn_one_hot, race};
 pub(crate) use rows::{Forward, Operand, gradient, held_path, softmax, tau_gradient};
 pub(crate) use view::KeyArg;
 

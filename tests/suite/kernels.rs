@@ -36,7 +36,19 @@ const SOFTMAX_GRADIENT: Kernels = (
     &[("softmax_gradient", HELD), ("softmax_gradient_tau", SHORT)],
 );
 
-const OPS: [Op; 11] = [
+/// The draw that the estimators of a one-hot share.
+const ONE_HOT: Kernels = ("one_hot", &[("one_hot", HELD)]);
+/// Paths of a backward pass over rows of three operands.
+const THREE: &[&str] = &[
+    "_lanes",
+    "_block",
+    "_sums",
+    "_join",
+    "_columns",
+    "_columns_one",
+];
+
+const OPS: [Op; 13] = [
     Op {
         name: "uniform",
         forward: ("noise", &[("uniform", &[""])]),
@@ -85,13 +97,23 @@ const OPS: [Op; 11] = [
     },
     Op {
         name: "gumbel_softmax_st",
-        forward: ("gumbel_softmax", &[("gumbel_softmax_st", HELD)]),
+        forward: ONE_HOT,
         // Where no team holds a row: the relaxed sample, and its gradient in its place.
         backward: &[
             ("gumbel_softmax", &[("gumbel_softmax_st_gradient", SHORT)]),
             ("gumbel_softmax", &[("gumbel_softmax", HELD)]),
             SOFTMAX_GRADIENT,
         ],
+    },
+    Op {
+        name: "reinmax",
+        forward: ONE_HOT,
+        backward: &[("reinmax", &[("reinmax_gradient", THREE)])],
+    },
+    Op {
+        name: "gumbel_rao",
+        forward: ONE_HOT,
+        backward: &[("gumbel_rao", &[("gumbel_rao_gradient", THREE)])],
     },
     Op {
         name: "gumbel_max",

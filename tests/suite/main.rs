@@ -12,6 +12,7 @@
 mod bad_input;
 mod categorical;
 mod cuda;
+mod decoupled;
 mod gaussian;
 mod gumbel_max;
 mod gumbel_rao;

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st,
-    normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_rao, gumbel_softmax,
+    gumbel_softmax_st, normal, reinmax, tempered_log_softmax, tempered_softmax, uniform,
 };
 
 use crate::support::data::{self, FLOATS};
@@ -21,15 +21,17 @@ const LONG: usize = 40_960;
 const CHILD: &str = "REPARAM_TRAFFIC_CHILD";
 
 /// A kernel, without its dtype; the tensors of `n` elements that it must move; `n`; and the ratio that it may reach.
-const KERNELS: [(&str, f64, usize, f64); 23] = [
+const KERNELS: [(&str, f64, usize, f64); 25] = [
     ("uniform", 1.0, ROWS * LEN, 1.0),
     ("gumbel", 1.0, ROWS * LEN, 1.0),
     ("normal", 1.0, ROWS * LEN, 1.0),
     ("tempered_softmax_block", 2.0, ROWS * LEN, 1.02),
     ("tempered_log_softmax_block", 2.0, ROWS * LEN, 1.02),
     ("gumbel_softmax_block", 2.0, ROWS * LEN, 1.02),
-    ("gumbel_softmax_st_block", 2.0, ROWS * LEN, 1.02),
+    ("one_hot_block", 2.0, ROWS * LEN, 1.02),
     ("gumbel_softmax_st_gradient_block", 3.0, ROWS * LEN, 1.02),
+    ("reinmax_gradient_block", 4.0, ROWS * LEN, 1.02),
+    ("gumbel_rao_gradient_block", 4.0, ROWS * LEN, 1.02),
     ("softmax_gradient_block", 3.0, ROWS * LEN, 1.02),
     ("log_softmax_gradient_block", 3.0, ROWS * LEN, 1.02),
     // One index, or one value, a row besides.
@@ -73,6 +75,8 @@ fn run_all(device: &Device) -> Result<()> {
         backward(tempered_log_softmax(x.as_tensor(), 0.5, 1)?)?;
         backward(gumbel_softmax(x.as_tensor(), 0.5, 1, key)?)?;
         backward(gumbel_softmax_st(x.as_tensor(), 0.5, 1, key)?)?;
+        backward(reinmax(x.as_tensor(), 1.5, 1, key)?)?;
+        backward(gumbel_rao(x.as_tensor(), 0.5, 2, 1, key)?)?;
         backward(gaussian(x.as_tensor(), l.as_tensor(), key)?)?;
         backward(gaussian_kl(x.as_tensor(), l.as_tensor(), 1)?)?;
         gumbel_max(x.as_tensor(), 1, key)?;

@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, Philox4x32, Rng, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, Philox4x32, Rng, categorical, decoupled_st, gaussian, gaussian_kl, gumbel, gumbel_max,
+    gumbel_rao, gumbel_softmax, gumbel_softmax_st, normal, reinmax, tempered_log_softmax,
+    tempered_softmax, uniform,
 };
 use rand::{Rng as _, SeedableRng};
 
@@ -50,6 +51,9 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
             ("tempered_log_softmax", tempered_log_softmax(&x, 0.75, 1)?),
             ("gumbel_softmax", gumbel_softmax(&x, 0.75, 1, KEY)?),
             ("gumbel_softmax_st", gumbel_softmax_st(&x, 0.75, 1, KEY)?),
+            ("reinmax", reinmax(&x, 1.5, 1, KEY)?),
+            ("gumbel_rao", gumbel_rao(&x, 0.75, 2, 1, KEY)?),
+            ("decoupled_st", decoupled_st(&x, 0.5, 2.0, 1, KEY)?),
         ] {
             out.push((format!("{name} {dtype:?}"), data::bits(&y)));
         }
@@ -82,6 +86,13 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
         DType::F32,
         &device,
     );
+    // The noise of its backward pass is a stream of its own.
+    let y = gumbel_rao(x.as_tensor(), 0.75, 2, 1, KEY)?;
+    let store = (y * &w)?.sum_all()?.backward()?;
+    out.push((
+        "gradient of gumbel_rao F32".to_string(),
+        data::bits(store.get(x.as_tensor()).expect("a gradient")),
+    ));
     let y = gumbel_softmax(x.as_tensor(), 0.75, 1, KEY)?;
     let store = (y * w)?.sum_all()?.backward()?;
     out.push((

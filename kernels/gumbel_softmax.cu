@@ -1,7 +1,6 @@
-// gumbel_softmax: softmax((logits + g) / tau) with g the Gumbel noise of a key; and its straight-through form, the one-hot
-// at the largest score with the gradient of the relaxed sample at the same noise.
+// gumbel_softmax: softmax((logits + g) / tau) with g the Gumbel noise of a key; and the gradient of its straight-through
+// form, that of the relaxed sample at the same noise. The one-hot itself is drawn by one_hot.cu.
 #include "gradient.cuh"
-#include "race.cuh"
 #include "softmax_columns.cuh"
 
 // Twice the registers of softmax_gradient's: drawing noise takes them.
@@ -35,35 +34,7 @@ __global__ void __launch_bounds__(COLUMN_THREADS, 1) KERNEL(gumbel_softmax_colum
     softmax_columns<Perturbed, SOFTMAX, 1>(x, view, out, rows, tau, key);
 }
 
-// ------------------------------------------------------------------------------------------------------------- one-hot
-
-#define HOT_SHAPE const __grid_constant__ Rows rows, const __grid_constant__ Key key
-
-__global__ void __launch_bounds__(128, 1) KERNEL(gumbel_softmax_st_lanes)(LOGITS, Element* out, HOT_SHAPE, u32 lanes) {
-    race_rows(Lanes{lanes}, x, view, OneHotOut{out}, rows, key);
-}
-__global__ void __launch_bounds__(512) KERNEL(gumbel_softmax_st_block)(LOGITS, Element* out, HOT_SHAPE) {
-    race_rows(Block{}, x, view, OneHotOut{out}, rows, key);
-}
-__global__ void __launch_bounds__(512)
-    KERNEL(gumbel_softmax_st_pieces)(LOGITS, Race* races, HOT_SHAPE, u32 pieces, u32 groups) {
-    race_pieces(x, view, races, rows, key, pieces, groups);
-}
-// Every block writes its own stretch of the one-hot.
-__global__ void __launch_bounds__(512)
-    KERNEL(gumbel_softmax_st_join)(const Race* races, Element* out, Rows rows, u32 pieces, u32 groups) {
-    Block team;
-    Stretch stretch(rows, pieces, groups);
-    Race race = join_pieces(team, races + stretch.row * pieces, pieces);
-    OneHotOut{out}.write(team, stretch.span, stretch.from, race);
-}
-__global__ void __launch_bounds__(COLUMN_THREADS, 1) KERNEL(gumbel_softmax_st_columns)(LOGITS, Element* out, HOT_SHAPE) {
-    race_columns<ColumnOneHotOut, GROUP>(x, view, ColumnOneHotOut{out}, rows, key);
-}
-__global__ void __launch_bounds__(COLUMN_THREADS, 1)
-    KERNEL(gumbel_softmax_st_columns_one)(LOGITS, Element* out, HOT_SHAPE) {
-    race_columns<ColumnOneHotOut, 1>(x, view, ColumnOneHotOut{out}, rows, key);
-}
+// -------------------------------------------------------------------------------------------- straight-through
 
 // The gradient of the one-hot. Longer rows, and columns, draw the relaxed sample into the gradient's own tensor and let
 // softmax_gradient replace it there.

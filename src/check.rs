@@ -152,10 +152,15 @@ pub(crate) fn drawn_rows(
 
 /// The temperature rule, for one value.
 pub(crate) fn tau(op: &str, tau: f64) -> Result<()> {
+    temperature(op, "tau", tau)
+}
+
+/// The same for an argument of another name.
+pub(crate) fn temperature(op: &str, what: &str, tau: f64) -> Result<()> {
     if tau.is_finite() && tau > 0.0 {
         Ok(())
     } else {
-        bail!("{op}: tau is {tau}, expected a finite number above 0")
+        bail!("{op}: {what} is {tau}, expected a finite number above 0")
     }
 }
 

@@ -7,6 +7,9 @@
 //! | its divergence from the prior | [`gaussian_kl`] | exact, to mean and log-variance |
 //! | a relaxed sample of a class | [`gumbel_softmax`] | to logits and temperature |
 //! | a one-hot sample of a class | [`gumbel_softmax_st`] | straight-through, that of the relaxed sample |
+//! | the same, with less bias | [`reinmax`] | of the second order |
+//! | the same, with less variance | [`gumbel_rao`] | averaged over the noise, given the class |
+//! | the same, with a temperature for each direction | [`decoupled_st`] | straight-through |
 //! | the indices of `k` classes drawn without replacement | [`gumbel_top_k`] | none |
 //! | a relaxed k-hot of such a sample | [`relaxed_top_k`] | to logits and temperature |
 //! | the k-hot itself | [`gumbel_top_k_st`] | straight-through, that of the relaxed k-hot |
@@ -120,7 +123,7 @@ pub use gaussian::{gaussian, gaussian_kl};
 pub use gumbel_max::gumbel_max;
 pub use gumbel_rao::gumbel_rao;
 pub use gumbel_sinkhorn::{gumbel_sinkhorn, gumbel_sinkhorn_st, sinkhorn, sinkhorn_st};
-pub use gumbel_softmax::{gumbel_softmax, gumbel_softmax_st};
+pub use gumbel_softmax::{decoupled_st, gumbel_softmax, gumbel_softmax_st};
 pub use gumbel_top_k::gumbel_top_k;
 pub use improper_rows::improper_rows;
 pub use noise::{exponential, gumbel, logistic, normal, uniform};

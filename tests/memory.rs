@@ -12,7 +12,10 @@ use candle_core::{
     CpuStorage, CustomOp1, DType, Device, Layout as View, Result, Shape, Tensor, Var,
 };
 use candle_reparam::{
-    Key, Stretch, binary_concrete, binary_concrete_st, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, hard_concrete, hard_concrete_l0, logistic, normal, straight_through, subgradient, tempered_log_softmax, tempered_softmax, uniform,
+    Key, Stretch, binary_concrete, binary_concrete_st, categorical, exponential, gaussian,
+    gaussian_kl, gumbel, gumbel_max, gumbel_rao, gumbel_softmax, gumbel_softmax_st, hard_concrete,
+    hard_concrete_l0, logistic, normal, reinmax, straight_through, subgradient,
+    tempered_log_softmax, tempered_softmax, uniform,
 };
 
 struct Counting;
@@ -98,6 +101,8 @@ const OPS: &[(&str, Op)] = &[
     ("gumbel_softmax_st", |x, d| {
         gumbel_softmax_st(x, 0.5, d, KEY)
     }),
+    ("reinmax", |x, d| reinmax(x, 1.5, d, KEY)),
+    ("gumbel_rao", |x, d| gumbel_rao(x, 0.5, 2, d, KEY)),
     ("gumbel_max", |x, d| gumbel_max(x, d, KEY)),
     ("categorical", |x, d| categorical(x, d, KEY)),
     ("gaussian", |x, _| gaussian(x, x, KEY)),
@@ -343,7 +348,7 @@ fn backward_allocates_its_gradient_and_a_little_per_row() {
                     backward_total(&arg().apply_op1(Copy).unwrap().apply_op1(Copy).unwrap());
                 let spare = scratch_in_all(x.elem_count(), rows_of(&x, *dim));
                 assert!(twice > copy + spare, "one more copy would pass");
-                for (name, op) in &OPS[..4] {
+                for (name, op) in &OPS[..6] {
                     let total = backward_total(&op(&arg(), *dim).unwrap());
                     let label =
                         format!("{name} {shape:?} over {dim}, {dtype:?}, transposed {transposed}");

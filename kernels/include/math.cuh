@@ -62,6 +62,13 @@ DEVICE float neg_ln_1m(float v) {
     return neg_ln_reduced(fmadd(v, s, minus(1.0f, s)), e);
 }
 
+// ln(1 + x) for x from 0 to a quarter of the largest number: as above, with -x for v.
+DEVICE float ln_1p(float x) {
+    u32 e = exponent_field(plus(1.0f, x));
+    float s = float_of_bits(0x3F800000u - e);
+    return -neg_ln_reduced(fmadd(-x, s, minus(1.0f, s)), e);
+}
+
 // -ln(1 - v) of p = min(v, 1 - v) in (0, 1/2], which is 1 - v where `upper`.
 DEVICE float exponential_of(float p, bool upper) {
     u32 e = exponent_field(upper ? p : minus(1.0f, p));
@@ -142,6 +149,12 @@ DEVICE double neg_ln_1m(double v) {
     u64 e = exponent_field(minus(1.0, v));
     double s = double_of_bits(0x3FF0000000000000ull - e);
     return -ln_reduced(fmadd(-v, s, minus(s, 1.0)), e);
+}
+
+DEVICE double ln_1p(double x) {
+    u64 e = exponent_field(plus(1.0, x));
+    double s = double_of_bits(0x3FF0000000000000ull - e);
+    return ln_reduced(fmadd(x, s, minus(s, 1.0)), e);
 }
 
 DEVICE double exponential_of(double p, bool upper) {

@@ -1,7 +1,5 @@
 use crate::backward::Family;
-use crate::launch::{
-    Context, Forward, KeyStorage, Operand, Tau, Winner, gradient, held_path, race, softmax,
-};
+use crate::launch::{Context, Forward, KeyStorage, Operand, Tau, gradient, held_path, softmax};
 use crate::rng::KeySource;
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, Layout, Result, Shape};
@@ -27,25 +25,6 @@ pub(super) fn relaxed(
 ) -> Result<(CudaStorage, Shape)> {
     let key = KeyStorage::new(name, key)?;
     let out = softmax(&context(name, input), KERNELS, input, dim, tau, Some(&key))?;
-    Ok((out, input.1.shape().clone()))
-}
-
-pub(super) fn one_hot(
-    name: &'static str,
-    dim: usize,
-    key: &KeySource,
-    input: (&CudaStorage, &Layout),
-) -> Result<(CudaStorage, Shape)> {
-    let key = KeyStorage::new(name, key)?;
-    let kernels = "gumbel_softmax_st";
-    let out = race(
-        &context(name, input),
-        kernels,
-        Winner::OneHot,
-        input,
-        dim,
-        &key,
-    )?;
     Ok((out, input.1.shape().clone()))
 }
 

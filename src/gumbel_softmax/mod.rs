@@ -3,11 +3,14 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod decoupled;
+
+pub use decoupled::decoupled_st;
 
 use crate::backward::{Family, TauTensor, logits_gradient, rows_tau_gradient};
 use crate::check;
 #[cfg(feature = "cuda")]
-use crate::launch::Tau;
+use crate::launch::{Tau, drawn_one_hot as drawn_one_hot_cuda};
 use crate::op::{TauArg, apply, drawn_one_hot};
 use crate::rng::KeySource;
 use crate::temperature::Temperature;
@@ -151,7 +154,7 @@ impl GumbelSoftmax {
         tau: Tau,
     ) -> Result<(CudaStorage, Shape)> {
         if self.hard {
-            cuda::one_hot(self.name, self.dim, &self.key, input)
+            drawn_one_hot_cuda(self.name, self.dim, &self.key, input)
         } else {
             cuda::relaxed(self.name, self.dim, &self.key, input, tau)
         }

@@ -4,6 +4,7 @@
 
 mod elementwise;
 mod extreme;
+mod operands;
 mod plan;
 mod race;
 mod rows;
@@ -12,8 +13,9 @@ mod view;
 
 pub(crate) use elementwise::elementwise;
 pub(crate) use extreme::extreme;
-pub(crate) use plan::{Grid, Path, WARP, columns, looped, over_groups};
-pub(crate) use race::{Winner, race};
+pub(crate) use operands::Operands;
+pub(crate) use plan::{Grid, Path, WARP, columns, elementwise, looped, over_groups};
+pub(crate) use race::{Winner, drawn_one_hot, race};
 pub(crate) use rows::{Forward, Operand, gradient, held_path, softmax, tau_gradient};
 pub(crate) use top_k::top_k;
 

@@ -2,14 +2,31 @@
 
 use super::plan::{self, Grid, Path, WARP};
 use super::{Context, KeyStorage};
+use crate::rng::KeySource;
 use crate::rowwise::Rows;
-use candle_core::{CudaStorage, DType, Layout, Result};
+use candle_core::backend::BackendStorage;
+use candle_core::{CudaStorage, DType, Layout, Result, Shape};
 
 /// What is written of a race.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Winner {
     Index,
     OneHot,
+}
+
+/// The one-hots of the winners, by the kernels of one_hot.cu: what the estimators of a one-hot share.
+pub(crate) fn drawn_one_hot(
+    op: &'static str,
+    dim: usize,
+    key: &KeySource,
+    input: (&CudaStorage, &Layout),
+) -> Result<(CudaStorage, Shape)> {
+    let (storage, layout) = input;
+    let (dtype, device) = (storage.dtype(), storage.device());
+    let context = Context::new(op, "one_hot", dtype, layout.shape(), device);
+    let key = KeyStorage::new(op, key)?;
+    let out = race(&context, "one_hot", Winner::OneHot, input, dim, &key)?;
+    Ok((out, layout.shape().clone()))
 }
 
 /// The winners of the rows of `input`, by the kernels whose names begin with `name`.

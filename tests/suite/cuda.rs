@@ -4,9 +4,9 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_reparam::{
     DeviceKey, DeviceRng, Key, Philox4x32, Rng, binary_concrete_st, categorical, exponential,
-    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st, gumbel_top_k,
-    gumbel_top_k_st, improper_rows, logistic, normal, relaxed_top_k, tempered_log_softmax,
-    tempered_softmax, uniform,
+    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_rao, gumbel_softmax, gumbel_softmax_st,
+    gumbel_top_k, gumbel_top_k_st, improper_rows, logistic, normal, reinmax, relaxed_top_k,
+    tempered_log_softmax, tempered_softmax, uniform,
 };
 
 use crate::binary_concrete::Gate;
@@ -317,6 +317,44 @@ fn gradients_are_near_those_of_the_cpu_by_every_path() {
                 close(&label, Some(dim), t, |d| gradients(op, &x, dim, d, false));
                 let label = format!("{label} tau");
                 close(&label, None, 20.0 * t, |d| gradients(op, &x, dim, d, true));
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_the_estimators_are_near_those_of_the_cpu_by_every_path() {
+    type Estimator = fn(&Tensor, usize) -> Result<Tensor>;
+    let key = Key::new(8, 2);
+    let estimators: [(&str, Estimator); 4] = [
+        ("reinmax", |x, dim| reinmax(x, 1.0, dim, Key::new(8, 2))),
+        ("reinmax at 2", |x, dim| {
+            reinmax(x, 2.0, dim, Key::new(8, 2))
+        }),
+        ("gumbel_rao", |x, dim| {
+            gumbel_rao(x, 1.0, 3, dim, Key::new(8, 2))
+        }),
+        ("gumbel_rao at 0.4", |x, dim| {
+            gumbel_rao(x, 0.4, 2, dim, Key::new(8, 2))
+        }),
+    ];
+    for dtype in FLOATS {
+        for (shape, dim) in ROWS {
+            let x = logits(shape, dtype);
+            for (name, op) in estimators {
+                let label = format!("{name} {shape:?}");
+                same(&label, |d| {
+                    let drawn = op(&x.to_device(d)?, dim)?;
+                    let st = gumbel_softmax_st(&x.to_device(d)?, 1.0, dim, key)?;
+                    assert_same(&drawn, &st, || label.clone());
+                    Ok(drawn)
+                });
+                close(&label, Some(dim), tolerance(dtype), |d| {
+                    let x = Var::from_tensor(&x.to_device(d)?)?;
+                    let w = data::random(x.shape(), 9, 1.0, dtype, &Device::Cpu).to_device(d)?;
+                    let grads = (op(x.as_tensor(), dim)? * w)?.sum_all()?.backward()?;
+                    Ok(grads.get(x.as_tensor()).expect("a gradient").clone())
+                });
             }
         }
     }

@@ -91,6 +91,18 @@ const SINKHORN_GRADIENT: Kernels = (
     ],
 );
 
+/// The draw that the estimators of a one-hot share.
+const ONE_HOT: Kernels = ("one_hot", &[("one_hot", HELD)]);
+/// Paths of a backward pass over rows of three operands.
+const THREE: &[&str] = &[
+    "_lanes",
+    "_block",
+    "_sums",
+    "_join",
+    "_columns",
+    "_columns_one",
+];
+
 const OPS: &[Op] = &[
     Op {
         name: "uniform",
@@ -150,13 +162,23 @@ const OPS: &[Op] = &[
     },
     Op {
         name: "gumbel_softmax_st",
-        forward: ("gumbel_softmax", &[("gumbel_softmax_st", HELD)]),
+        forward: ONE_HOT,
         // Where no team holds a row: the relaxed sample, and its gradient in its place.
         backward: &[
             ("gumbel_softmax", &[("gumbel_softmax_st_gradient", SHORT)]),
             ("gumbel_softmax", &[("gumbel_softmax", HELD)]),
             SOFTMAX_GRADIENT,
         ],
+    },
+    Op {
+        name: "reinmax",
+        forward: ONE_HOT,
+        backward: &[("reinmax", &[("reinmax_gradient", THREE)])],
+    },
+    Op {
+        name: "gumbel_rao",
+        forward: ONE_HOT,
+        backward: &[("gumbel_rao", &[("gumbel_rao_gradient", THREE)])],
     },
     Op {
         name: "gumbel_max",

@@ -386,8 +386,8 @@ fn every_room_has_its_tests_and_its_bench() {
     }
 }
 
-/// Kernel files that belong to a foundation: what two rooms share.
-const SHARED_KERNELS: [&str; 2] = ["piecewise", "softmax_gradient"];
+/// Kernel files that belong to a foundation: what several rooms share of the forward and the backward passes.
+const SHARED_KERNELS: [&str; 3] = ["one_hot", "piecewise", "softmax_gradient"];
 
 #[test]
 fn every_room_has_its_kernels_and_headers_know_no_op() {

@@ -13,6 +13,7 @@ mod bad_input;
 mod binary_concrete;
 mod categorical;
 mod cuda;
+mod decoupled;
 mod distributions;
 mod extreme;
 mod gaussian;
@@ -28,9 +29,9 @@ mod layout_rules;
 mod modules;
 mod noise;
 mod noise_tails;
+mod pairs;
 #[cfg(feature = "cuda")]
 mod paths;
-mod pairs;
 mod precision;
 mod properties;
 mod reinmax;

@@ -125,15 +125,16 @@ fn the_expectation_is_exact_for_a_quadratic_loss_at_a_temperature_of_1() {
 }
 
 #[test]
-fn a_cubic_loss_has_less_bias_than_with_straight_through() {
+fn a_loss_that_is_not_quadratic_has_less_bias_than_with_straight_through() {
     let n = 5;
     let (mut ours, mut theirs) = (0.0, 0.0);
     for seed in 0..20 {
         let z = data::normals(n, seed, 1.0);
         let c = data::normals(n, seed + 100, 1.0);
-        let f = |d: &[f64]| oracle::dot(&c, d).powi(3);
+        // A square, and something of a cube.
+        let f = |d: &[f64]| oracle::dot(&c, d).powi(2) + 0.1 * oracle::dot(&c, d).powi(3);
         let g = |d: &[f64]| {
-            let s = 3.0 * oracle::dot(&c, d).powi(2);
+            let s = 2.0 * oracle::dot(&c, d) + 0.3 * oracle::dot(&c, d).powi(2);
             c.iter().map(|c| c * s).collect::<Vec<_>>()
         };
         let want = estimators::true_gradient(&z, f);
@@ -150,7 +151,7 @@ fn a_cubic_loss_has_less_bias_than_with_straight_through() {
         theirs += off(&through, &want);
     }
     assert!(
-        1e-6 < ours && ours < 0.8 * theirs,
+        1e-6 < ours && ours < 0.5 * theirs,
         "{ours:e} and {theirs:e}"
     );
 }

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, bits, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax,
-    gumbel_softmax_st, gumbel_top_k, logistic, normal, relaxed_top_k, tempered_log_softmax,
-    tempered_softmax, uniform,
+    Key, bits, categorical, exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_rao,
+    gumbel_softmax, gumbel_softmax_st, gumbel_top_k, logistic, normal, reinmax, relaxed_top_k,
+    tempered_log_softmax, tempered_softmax, uniform,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -90,6 +90,14 @@ fn everything(shape: &[usize], dim: usize, dtype: DType) -> Result<Vec<(&'static
                 .into_iter()
                 .map(|g| (name, g)),
         );
+    }
+    let estimators = [
+        ("reinmax", reinmax(x.as_tensor(), 1.6, dim, KEY)?),
+        ("gumbel_rao", gumbel_rao(x.as_tensor(), 0.6, 2, dim, KEY)?),
+    ];
+    for (name, y) in estimators {
+        out.push((name, data::bits(&y)));
+        out.extend(gradients(&y, &[&x], 7)?.into_iter().map(|g| (name, g)));
     }
     let pairs = [
         ("gaussian", gaussian(x.as_tensor(), l.as_tensor(), KEY)?),

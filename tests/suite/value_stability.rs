@@ -2,10 +2,11 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, Philox4x32, Rng, Stretch, binary_concrete, binary_concrete_st, categorical, exponential,
-    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_sinkhorn, gumbel_sinkhorn_st, gumbel_softmax,
-    gumbel_softmax_st, gumbel_top_k, gumbel_top_k_st, hard_concrete, hard_concrete_l0, logistic,
-    normal, relaxed_top_k, tempered_log_softmax, tempered_softmax, uniform,
+    Key, Philox4x32, Rng, Stretch, binary_concrete, binary_concrete_st, categorical, decoupled_st,
+    exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_rao, gumbel_sinkhorn,
+    gumbel_sinkhorn_st, gumbel_softmax, gumbel_softmax_st, gumbel_top_k, gumbel_top_k_st,
+    hard_concrete, hard_concrete_l0, logistic, normal, reinmax, relaxed_top_k,
+    tempered_log_softmax, tempered_softmax, uniform,
 };
 use rand::{Rng as _, SeedableRng};
 
@@ -62,6 +63,9 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
             ("gumbel_softmax_st", gumbel_softmax_st(&x, 0.75, 1, KEY)?),
             ("relaxed_top_k", relaxed_top_k(&x, 2, 0.75, 1, KEY)?),
             ("gumbel_top_k_st", gumbel_top_k_st(&x, 2, 0.75, 1, KEY)?),
+            ("reinmax", reinmax(&x, 1.5, 1, KEY)?),
+            ("gumbel_rao", gumbel_rao(&x, 0.75, 2, 1, KEY)?),
+            ("decoupled_st", decoupled_st(&x, 0.5, 2.0, 1, KEY)?),
         ] {
             out.push((format!("{name} {dtype:?}"), data::bits(&y)));
         }
@@ -128,6 +132,13 @@ fn samples() -> Result<Vec<(String, Vec<u64>)>> {
         DType::F32,
         &device,
     );
+    // The noise of its backward pass is a stream of its own.
+    let y = gumbel_rao(x.as_tensor(), 0.75, 2, 1, KEY)?;
+    let store = (y * &w)?.sum_all()?.backward()?;
+    out.push((
+        "gradient of gumbel_rao F32".to_string(),
+        data::bits(store.get(x.as_tensor()).expect("a gradient")),
+    ));
     let y = gumbel_softmax(x.as_tensor(), 0.75, 1, KEY)?;
     let store = (y * w)?.sum_all()?.backward()?;
     out.push((

@@ -2,7 +2,7 @@
 //! reference is computed here in double precision, in the order of the textbooks.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use candle_reparam::{Key, gumbel_rao, gumbel_softmax_st, reinmax, uniform};
+use candle_reparam::{Key, decoupled_st, gumbel, gumbel_rao, gumbel_softmax_st, reinmax, uniform};
 
 use super::devices::devices;
 use super::oracle::{self, Kind, Rows};
@@ -14,6 +14,7 @@ use data::FLOATS;
 pub enum Estimator {
     ReinMax { tau: f64 },
     Rao { tau: f64, samples: usize },
+    Decoupled { forward: f64, backward: f64 },
 }
 
 /// What is folded into Gumbel-Rao's key for its noise, as its documentation has it.
@@ -24,16 +25,24 @@ impl Estimator {
         match self {
             Estimator::ReinMax { tau } => reinmax(x, tau, dim, key),
             Estimator::Rao { tau, samples } => gumbel_rao(x, tau, samples, dim, key),
+            Estimator::Decoupled { forward, backward } => {
+                decoupled_st(x, forward, backward, dim, key)
+            }
         }
     }
 
     /// The one-hot that the estimator draws, by other means.
     pub fn drawn(self, x: &Tensor, dim: usize, key: Key) -> Result<Tensor> {
-        gumbel_softmax_st(x, 1.0, dim, key)
+        match self {
+            Estimator::Decoupled { forward, .. } => {
+                let wide = x.to_dtype(data::compute(x.dtype()))?;
+                gumbel_softmax_st(&(wide / forward)?, 1.0, dim, key)?.to_dtype(x.dtype())
+            }
+            _ => gumbel_softmax_st(x, 1.0, dim, key),
+        }
     }
 
-    /// The gradient of `sum(w * one-hot)` in double precision, and for every entry the sum of the absolute values that its
-    /// formula subtracts.
+    /// The gradient of `sum(w * one-hot)` in double precision.
     pub fn reference(self, x: &Tensor, drawn: &[f64], w: &[f64], dim: usize, key: Key) -> Vec<f64> {
         let rows = Rows::of(x, dim);
         let logits = data::values(x);
@@ -47,6 +56,18 @@ impl Estimator {
                     let hot = oracle::argmax(&rows.row(drawn, row));
                     let e: Vec<_> = noise.iter().map(|e| rows.row(e, row)).collect();
                     rao_row(z, hot, &rows.row(w, row), tau, &e)
+                })
+            }
+            Estimator::Decoupled { backward, .. } => {
+                let wide = data::compute(x.dtype());
+                let g = gumbel(x.shape(), wide, &Device::Cpu, key).unwrap();
+                let g = data::values(&g);
+                rows.map(&logits, |row, z| {
+                    let noise = rows.row(&g, row);
+                    let z: Vec<f64> = z.iter().zip(noise).map(|(z, g)| z / backward + g).collect();
+                    let y = Kind::Softmax.forward(&z, 1.0);
+                    let d = jacobian_times(&y, &rows.row(w, row));
+                    d.into_iter().map(|d| d / backward).collect()
                 })
             }
         }
@@ -204,6 +225,8 @@ pub fn check_layouts(est: Estimator) {
                         let grad = |x: &Tensor, w: &Tensor| {
                             let d = est.apply(x, dim, key).unwrap();
                             match est {
+                                // It has no kernel of its own: through autograd, of a view of a variable.
+                                Estimator::Decoupled { .. } => Ok(d),
                                 Estimator::ReinMax { tau } => {
                                     candle_reparam::bits::reinmax_gradient(x, &d, w, tau, dim)
                                 }

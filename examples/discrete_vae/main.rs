@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! cargo run --release --example discrete_vae
-//! cargo run --release --example discrete_vae -- --estimator straight-through --seed 7
+//! cargo run --release --example discrete_vae -- --estimator reinmax --seed 7
+//! cargo run --release --example discrete_vae -- --compare
 //! cargo run --release --example discrete_vae -- --latent gaussian
 //! ```
 //!
 //! An encoder (784-512-256) describes each digit by 20 categorical variables of 10 classes, a mirrored decoder draws
 //! it again from one class of each. Drawing a class has no derivative: the gradient is that of
-//! `candle_reparam::gumbel_softmax` (Jang et al. 2017, Maddison et al. 2017) or of its straight-through form, at a
-//! temperature annealed from 1 to `--tau-min`. With `--latent gaussian` the same networks train a classic VAE of 20
-//! dimensions (Kingma & Welling 2014).
+//! `candle_reparam::gumbel_softmax` (Jang et al. 2017, Maddison et al. 2017) or of another estimator, at a
+//! temperature annealed from 1 to `--tau-min`. `--compare` trains with each of them from the same weights on the same
+//! digits, and ends with a table, the best first, and a picture of their curves. With `--latent gaussian` the same networks train a classic
+//! VAE of 20 dimensions (Kingma & Welling 2014).
 //!
 //! **What is measured.** Digits are binarized at random, each pixel 1 with its grey value as the probability: those of
 //! the training anew each time, the held-out ones once. The last line is the negative ELBO of 500 held-out digits in
@@ -25,7 +27,11 @@
 //! On a machine that is busy with other work `RAYON_NUM_THREADS=1` is the faster choice, since candle's threads spin
 //! while they wait for one another. It prints the same numbers.
 
+#[path = "../support/charts.rs"]
+mod charts;
 mod data;
+#[path = "../support/estimators.rs"]
+mod estimators;
 mod model;
 mod pictures;
 mod train;
@@ -41,8 +47,9 @@ use candle_reparam::Rng;
 use clap::{Parser, ValueEnum};
 
 use crate::data::{Digits, binarize, spread};
-use crate::model::{Estimator, Latent, Vae};
-use crate::train::{Schedule, evaluate, train};
+use crate::estimators::Estimator;
+use crate::model::{Latent, Vae};
+use crate::train::{Curves, Schedule, evaluate, train};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/mnist_5k.csv.gz");
 /// Codes drawn for each held-out digit at the end.
@@ -57,6 +64,9 @@ struct Args {
     /// How the gradient passes a categorical draw [default: relaxed]
     #[arg(long, value_enum)]
     estimator: Option<Estimator>,
+    /// Train with every estimator in turn, from the same seed, and compare them
+    #[arg(long, conflicts_with_all = ["estimator", "latent"])]
+    compare: bool,
     /// Passes over the training digits
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     epochs: u32,
@@ -78,7 +88,7 @@ struct Args {
     /// Where the tensors live
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
     device: DeviceArg,
-    /// Folder for the three PNGs, made where it is missing
+    /// Folder for the PNGs, made where it is missing
     #[arg(long, value_name = "DIR", default_value = "target/discrete_vae")]
     out: PathBuf,
     /// Digits as gzip-compressed CSV: 784 grey values and a label a line
@@ -115,39 +125,19 @@ fn run(args: &Args) -> Result<()> {
     prepare_folder(&args.out)?;
     let digits = Digits::load(&args.data, &device)?;
 
-    let rng = Rng::new(args.seed);
-    let held_out = binarize(&digits.held_out, rng.next_key())?;
-    let vae = Vae::new(latent, &device, &rng)?;
-    let schedule = Schedule {
-        epochs: args.epochs as usize,
-        batch_size: args.batch_size as usize,
-        learning_rate: args.learning_rate,
-        tau_min: args.tau_min,
-        anneal_rate: args.anneal_rate,
-    };
-    let (to_train, to_hold_out) = (digits.train.dim(0)?, held_out.dim(0)?);
-    println!(
-        "{latent}, seed {}: {to_train} digits to train, {to_hold_out} held out",
-        args.seed
-    );
-
-    let start = Instant::now();
-    let curves = train(&vae, &digits.train, &held_out, &schedule, &rng)?;
-    let seconds = start.elapsed().as_secs_f64();
-    let seen = schedule.epochs * to_train;
-    println!(
-        "trained {} epochs in {seconds:.1} s, {:.0} digits/s",
-        schedule.epochs,
-        seen as f64 / seconds
-    );
+    if args.compare {
+        return compare(args, &device, &digits);
+    }
+    let run = Run::new(latent, args, &device, &digits)?;
 
     let picture = |name: &str| {
         let path = args.out.join(name);
         println!("writing {}", path.display());
         path
     };
+    let Run { vae, rng, .. } = &run;
     let shown = 4 * pictures::COLUMNS;
-    let posterior = vae.encode(&spread(&held_out, shown)?)?;
+    let posterior = vae.encode(&spread(&run.held_out, shown)?)?;
     let code = latent.sample_exact(&posterior, rng.next_key())?;
     let (originals, decoded) = (
         spread(&digits.held_out, shown)?,
@@ -156,17 +146,105 @@ fn run(args: &Args) -> Result<()> {
     pictures::reconstructions(&picture("reconstructions.png"), &originals, &decoded)?;
     let code = latent.sample_prior(8 * pictures::COLUMNS, &device, rng.next_key())?;
     pictures::grid(&picture("prior.png"), &sigmoid(&vae.decode(&code)?)?)?;
-    pictures::curves(&picture("curves.png"), &curves, &latent.to_string())?;
+    let lines: [(&str, &[f64]); 2] = [
+        ("training digits", &run.curves.train),
+        ("held-out digits", &run.curves.held_out),
+    ];
+    pictures::curves(&picture("curves.png"), &latent.to_string(), &lines)?;
 
-    let negative_elbo = evaluate(&vae, &held_out, FINAL_DRAWS, rng.next_key())?;
+    let negative_elbo = run.negative_elbo()?;
     let codes = match latent {
         Latent::Categorical(_) => "one-hot",
         Latent::Gaussian => "Gaussian",
     };
     println!(
         "held-out negative ELBO: {negative_elbo:.3} nats per digit \
-         ({to_hold_out} binarized digits, {FINAL_DRAWS} {codes} codes each, exact KL)"
+         ({} binarized digits, {FINAL_DRAWS} {codes} codes each, exact KL)",
+        run.held_out.dim(0)?
     );
+    Ok(())
+}
+
+/// A trained model, and what it was trained with.
+struct Run {
+    vae: Vae,
+    /// Binary digits that it has not seen.
+    held_out: Tensor,
+    curves: Curves,
+    rng: Rng,
+    seconds: f64,
+}
+
+impl Run {
+    /// Weights, order and pixels are the same for every latent variable of the same size, since their keys are.
+    fn new(latent: Latent, args: &Args, device: &Device, digits: &Digits) -> Result<Self> {
+        let rng = Rng::new(args.seed);
+        let held_out = binarize(&digits.held_out, rng.next_key())?;
+        let vae = Vae::new(latent, device, &rng)?;
+        let schedule = Schedule {
+            epochs: args.epochs as usize,
+            batch_size: args.batch_size as usize,
+            learning_rate: args.learning_rate,
+            tau_min: args.tau_min,
+            anneal_rate: args.anneal_rate,
+        };
+        let (to_train, to_hold_out) = (digits.train.dim(0)?, held_out.dim(0)?);
+        println!(
+            "{latent}, seed {}: {to_train} digits to train, {to_hold_out} held out",
+            args.seed
+        );
+        let start = Instant::now();
+        let curves = train(&vae, &digits.train, &held_out, &schedule, &rng)?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "trained {} epochs in {seconds:.1} s, {:.0} digits/s",
+            schedule.epochs,
+            (schedule.epochs * to_train) as f64 / seconds
+        );
+        Ok(Self {
+            vae,
+            held_out,
+            curves,
+            rng,
+            seconds,
+        })
+    }
+
+    /// Of the held-out digits, in nats for each.
+    fn negative_elbo(&self) -> Result<f64> {
+        evaluate(&self.vae, &self.held_out, FINAL_DRAWS, self.rng.next_key())
+    }
+}
+
+/// Trains with every estimator, and puts them in order.
+fn compare(args: &Args, device: &Device, digits: &Digits) -> Result<()> {
+    let mut runs = Vec::new();
+    for estimator in Estimator::ALL {
+        let run = Run::new(Latent::Categorical(estimator), args, device, digits)?;
+        let negative_elbo = run.negative_elbo()?;
+        println!("{estimator}: {negative_elbo:.3} nats per digit\n");
+        runs.push((estimator, negative_elbo, run.seconds, run.curves));
+    }
+    let names: Vec<String> = runs.iter().map(|run| run.0.to_string()).collect();
+    let lines: Vec<(&str, &[f64])> = names
+        .iter()
+        .zip(&runs)
+        .map(|(name, run)| (name.as_str(), run.3.held_out.as_slice()))
+        .collect();
+    let title = format!("held-out digits, seed {}", args.seed);
+    let path = args.out.join("compare.png");
+    pictures::curves(&path, &title, &lines)?;
+    println!("writing {}\n", path.display());
+
+    runs.sort_by(|a, b| a.1.total_cmp(&b.1));
+    println!(
+        "{:18} {:>24} {:>18} {:>10}",
+        "estimator", "held-out, nats per digit", "training digits", "seconds"
+    );
+    for (estimator, negative_elbo, seconds, curves) in &runs {
+        let train = curves.train.last().copied().unwrap_or(f64::NAN);
+        println!("{estimator:18} {negative_elbo:>24.3} {train:>18.1} {seconds:>10.1}");
+    }
     Ok(())
 }
 

@@ -5,12 +5,10 @@ use std::fmt;
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{Linear, Module};
-use candle_reparam::{
-    Key, Rng, categorical, gaussian, gaussian_kl, gumbel_softmax, gumbel_softmax_st, normal,
-    tempered_log_softmax,
-};
+use candle_reparam::{Key, Rng, categorical, gaussian, gaussian_kl, normal, tempered_log_softmax};
 
 use crate::data::PIXELS;
+use crate::estimators::{Estimator, one_hot};
 
 const HIDDEN: [usize; 2] = [512, 256];
 /// Categorical code: 20 variables of 10 classes each.
@@ -18,15 +16,6 @@ const VARIABLES: usize = 20;
 const CLASSES: usize = 10;
 /// Gaussian code: 20 dimensions.
 const DIMENSIONS: usize = 20;
-
-/// How the gradient passes a categorical draw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Estimator {
-    /// The decoder sees a point inside the simplex: Gumbel-softmax
-    Relaxed,
-    /// The decoder sees an exact one-hot code, the gradient is the relaxed one's: straight-through Gumbel-softmax
-    StraightThrough,
-}
 
 /// What stands between encoder and decoder, and all that differs between the two kinds of autoencoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +26,10 @@ pub(crate) enum Latent {
 
 impl fmt::Display for Latent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Categorical(Estimator::Relaxed) => "categorical latent, Gumbel-softmax",
-            Self::Categorical(Estimator::StraightThrough) => {
-                "categorical latent, straight-through Gumbel-softmax"
-            }
-            Self::Gaussian => "Gaussian latent",
-        })
+        match self {
+            Self::Categorical(estimator) => write!(f, "categorical latent, {estimator}"),
+            Self::Gaussian => f.write_str("Gaussian latent"),
+        }
     }
 }
 
@@ -67,12 +53,9 @@ impl Latent {
     /// A code to train on: (images, code width), with a gradient to the posterior's parameters.
     pub(crate) fn sample(self, posterior: &Tensor, tau: f64, key: Key) -> Result<Tensor> {
         match self {
-            Self::Categorical(Estimator::Relaxed) => {
-                gumbel_softmax(&logits(posterior)?, tau, D::Minus1, key)?.flatten_from(1)
-            }
-            Self::Categorical(Estimator::StraightThrough) => {
-                gumbel_softmax_st(&logits(posterior)?, tau, D::Minus1, key)?.flatten_from(1)
-            }
+            Self::Categorical(estimator) => estimator
+                .draw(&logits(posterior)?, tau, D::Minus1, key)?
+                .flatten_from(1),
             Self::Gaussian => {
                 let (mean, log_var) = moments(posterior)?;
                 gaussian(&mean, &log_var, key)
@@ -83,7 +66,7 @@ impl Latent {
     /// A code from the posterior itself, to evaluate on: a categorical one is one-hot, however it was trained.
     pub(crate) fn sample_exact(self, posterior: &Tensor, key: Key) -> Result<Tensor> {
         match self {
-            Self::Categorical(_) => one_hot(&categorical(&logits(posterior)?, D::Minus1, key)?),
+            Self::Categorical(_) => one_hot_draw(&logits(posterior)?, key),
             Self::Gaussian => {
                 let (mean, log_var) = moments(posterior)?;
                 gaussian(&mean, &log_var, key)
@@ -96,7 +79,7 @@ impl Latent {
         match self {
             Self::Categorical(_) => {
                 let uniform = Tensor::zeros((n, VARIABLES, CLASSES), DType::F32, device)?;
-                one_hot(&categorical(&uniform, D::Minus1, key)?)
+                one_hot_draw(&uniform, key)
             }
             Self::Gaussian => normal((n, DIMENSIONS), DType::F32, device, key),
         }
@@ -130,14 +113,9 @@ fn moments(posterior: &Tensor) -> Result<(Tensor, Tensor)> {
     ))
 }
 
-/// Classes (images, 20) -> code (images, 200)
-fn one_hot(classes: &Tensor) -> Result<Tensor> {
-    let all = Tensor::arange(0, CLASSES as u32, classes.device())?;
-    classes
-        .unsqueeze(D::Minus1)?
-        .broadcast_eq(&all)?
-        .to_dtype(DType::F32)?
-        .flatten_from(1)
+/// Logits (images, 20, 10) -> code (images, 200)
+fn one_hot_draw(logits: &Tensor, key: Key) -> Result<Tensor> {
+    one_hot(&categorical(logits, D::Minus1, key)?, logits, D::Minus1)?.flatten_from(1)
 }
 
 /// Three linear layers with ReLU between them.

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use candle_core::Tensor;
-use epaint_default_fonts::UBUNTU_LIGHT;
-use image::{GrayImage, Luma, RgbImage, imageops};
-use plotters::prelude::*;
-use plotters::style::register_font;
+use image::{GrayImage, Luma, imageops};
 
+use crate::charts::{self, Chart, Line};
 use crate::data::SIDE;
-use crate::train::Curves;
 
 /// Digits in a row of a grid.
 pub(crate) const COLUMNS: usize = 16;
@@ -71,75 +68,21 @@ fn write_grid(path: &Path, blocks: Vec<Vec<&[Vec<f32>]>>) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Negative ELBO against epochs, training digits and held-out digits.
-pub(crate) fn curves(path: &Path, curves: &Curves, title: &str) -> Result<()> {
-    // A font inside the program: the picture is the same on a machine that has none, and needs no system library.
-    register_font("sans-serif", FontStyle::Normal, UBUNTU_LIGHT)
-        .map_err(|_| anyhow!("the built-in font is broken"))?;
-
-    // Drawn at twice the size: plotters does not smooth lines, shrinking does.
-    let (width, height) = (900, 560);
-    let mut picture = RgbImage::new(2 * width, 2 * height);
-    draw_curves(&mut picture, curves, title).context("cannot draw the learning curves")?;
-    let picture = imageops::resize(&picture, width, height, imageops::FilterType::Triangle);
-    picture
-        .save(path)
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn draw_curves(picture: &mut RgbImage, curves: &Curves, title: &str) -> Result<()> {
-    let size = picture.dimensions();
-    let root = BitMapBackend::with_buffer(picture, size).into_drawing_area();
-    root.fill(&WHITE)?;
-
-    let all = || curves.train.iter().chain(&curves.held_out).copied();
-    let (low, high) = (
-        all().fold(f64::INFINITY, f64::min),
-        all().fold(f64::NEG_INFINITY, f64::max),
-    );
-    let margin = (0.05 * (high - low)).max(1.0);
-    let epochs = curves.train.len() as f64;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 46))
-        .margin(32)
-        .x_label_area_size(96)
-        .y_label_area_size(128)
-        .build_cartesian_2d(0.0..epochs, low - margin..high + margin)?;
-    chart
-        .configure_mesh()
-        .x_desc("epoch")
-        .y_desc("negative ELBO, nats per digit")
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| format!("{y:.0}"))
-        .label_style(("sans-serif", 34))
-        .axis_desc_style(("sans-serif", 38))
-        .light_line_style(WHITE)
-        .draw()?;
-
-    let series = [
-        ("training digits", &curves.train, RGBColor(31, 119, 180)),
-        ("held-out digits", &curves.held_out, RGBColor(214, 39, 40)),
-    ];
-    for (label, values, colour) in series {
-        let line = colour.stroke_width(4);
-        let points = values
-            .iter()
-            .enumerate()
-            .map(|(i, value)| (i as f64 + 1.0, *value));
-        chart
-            .draw_series(LineSeries::new(points, line))?
-            .label(label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 48, y)], line));
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .margin(20)
-        .legend_area_size(64)
-        .label_font(("sans-serif", 38))
-        .background_style(WHITE)
-        .border_style(BLACK.mix(0.4))
-        .draw()?;
-    root.present()?;
-    Ok(())
+/// Negative ELBO against epochs, a line for each label.
+pub(crate) fn curves(path: &Path, title: &str, lines: &[(&str, &[f64])]) -> Result<()> {
+    let line = |(label, values): &(&str, &[f64])| Line {
+        label: (*label).into(),
+        points: (1u32..)
+            .map(f64::from)
+            .zip(values.iter().copied())
+            .collect(),
+    };
+    let chart = Chart {
+        title: title.into(),
+        x: "epoch",
+        y: "negative ELBO, nats per digit",
+        digits: 0,
+        lines: lines.iter().map(line).collect(),
+    };
+    charts::write(path, &[chart])
 }

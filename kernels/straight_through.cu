@@ -34,12 +34,12 @@ struct Binarize {
 };
 struct Quantize {
     typedef Silent Noise;
-    typedef Parameters<5> Numbers; // low, high, levels a unit, units a level, the last level
+    typedef Parameters<5> Numbers; // low, high, levels a unit, the width, the last level
     DEVICE Real at(const Real (&x)[1], Real, const Numbers& p) {
         Real inside = x[0] < p[0] ? p[0] : p[1] < x[0] ? p[1] : x[0];
         Real level = rint(times(minus(inside, p[0]), p[2]));
-        // The ends are the bounds themselves, however the step was rounded.
-        return p[4] <= level ? p[1] : fmadd(level, p[3], p[0]);
+        // By a quotient, so that the middle of a range is exact: the 0 of one that is symmetric. The ends are the bounds.
+        return p[4] <= level ? p[1] : fmadd(level / p[4], p[3], p[0]);
     }
 };
 

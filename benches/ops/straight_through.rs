@@ -40,6 +40,12 @@ const ROUND: Op = Op {
     }),
 };
 
+/// The gradient of the closed window, where a clamp has half of it at the ends.
+fn windowed(x: &Tensor, y: Tensor) -> candle_core::Result<Tensor> {
+    let inside = x.abs()?.le(1.)?.to_dtype(x.dtype())?;
+    pass(&(x * inside)?, y)
+}
+
 fn plain_sign(x: &[Tensor]) -> candle_core::Result<Tensor> {
     pass(&x[0].clamp(-1., 1.)?, x[0].sign()?)
 }
@@ -56,7 +62,14 @@ const SIGN: Op = Op {
     },
     backward: Some(Pass {
         moves: |shape, size| 3 * shape.elements() * size,
-        verify: |x| verify::gradient(x, &[], |x| sign(&x[0], WINDOW), plain_sign),
+        verify: |x| {
+            verify::gradient(
+                x,
+                &[],
+                |x| sign(&x[0], WINDOW),
+                |x| windowed(&x[0], x[0].sign()?),
+            )
+        },
     }),
 };
 
@@ -96,7 +109,7 @@ const QUANTIZE: Op = Op {
                 x,
                 &[],
                 |x| quantize(&x[0], -1., 1., 256, WINDOW),
-                plain_quantize,
+                |x| windowed(&x[0], x[0].round()?),
             )
         },
     }),

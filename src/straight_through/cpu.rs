@@ -152,16 +152,17 @@ impl Step<5> for Quantize {
     fn parameters(&self) -> [f64; 5] {
         let Quantize { low, high, levels } = *self;
         let (last, width) = (f64::from(levels - 1), high - low);
-        [low, high, last / width, width / last, last]
+        [low, high, last / width, width, last]
     }
 
     #[inline(always)]
     fn at<S: Simd, C: Real>(x: C::V<S>, p: [C::V<S>; 5]) -> C::V<S> {
-        let [low, high, density, step, last] = p;
+        let [low, high, density, width, last] = p;
         let inside = Float::select(x.lt(low), low, Float::select(high.lt(x), high, x));
         let level = ((inside - low) * density).round();
-        // The ends are the bounds themselves, however the step was rounded.
-        Float::select(last.le(level), high, level.mul_add(step, low))
+        // By a quotient, so that the middle of a range is exact: the 0 of one that is symmetric. The ends are the bounds.
+        let value = (level / last).mul_add(width, low);
+        Float::select(last.le(level), high, value)
     }
 }
 

@@ -213,6 +213,7 @@ fn quantized_values_are_levels_and_the_ends_are_the_bounds() {
         for dtype in FLOATS {
             for (low, high, levels) in [
                 (-1.0, 1.0, 3),
+                (-1.0, 1.0, 15),
                 (0.0, 1.0, 256),
                 (-0.7, 0.9, 17),
                 (0.1, 0.3, 2),
@@ -240,6 +241,11 @@ fn quantized_values_are_levels_and_the_ends_are_the_bounds() {
                         (x.clamp(low, high) - y).abs() <= step / 2.0 + slack,
                         "{dtype:?} {x:e}: {y:e}"
                     );
+                }
+                if low == -high && levels % 2 == 1 {
+                    let zeros = data::tensor(&[0.0, -0.0, step / 3.0], 3, dtype, &device);
+                    let zeros = quantize(&zeros, low, high, levels, Surrogate::Identity).unwrap();
+                    assert_eq!(data::values(&zeros), [0.0; 3], "{dtype:?} {levels}");
                 }
                 let ends = data::tensor(
                     &[f64::NEG_INFINITY, -9.0, 9.0, f64::INFINITY],

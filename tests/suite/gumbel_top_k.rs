@@ -99,7 +99,12 @@ fn the_indices_for_every_row_length_and_inner_size() {
                 };
                 for &dtype in dtypes {
                     let x = data::random((outer, len, inner), len as u64, 2.0, dtype, &device);
-                    for k in counts_of(len) {
+                    let mut counts = counts_of(len);
+                    if !device.is_cpu() && len > 600 {
+                        // a simulated device takes minutes for all: one for the lanes or the block, one for the sort
+                        counts.retain(|k| *k == 50 || (*k == len && inner == 1));
+                    }
+                    for k in counts {
                         check(&x, k, 1, Key::new(4, inner as u64));
                     }
                 }
@@ -108,16 +113,19 @@ fn the_indices_for_every_row_length_and_inner_size() {
         // rows longer than any piece, lazily and not
         for dtype in [DType::F32, DType::F64] {
             let x = data::random((1, 100_001), 1, 1.0, dtype, &device);
-            for k in [1, 50, 2000] {
+            for k in if device.is_cpu() {
+                &[1, 50, 2000][..]
+            } else {
+                &[50]
+            } {
+                let k = *k;
                 check(&x, k, 1, Key::new(1, 1));
             }
         }
-        check(
-            &data::random((2, 20_000), 1, 1.0, DType::F32, &device),
-            20_000,
-            1,
-            Key::new(1, 1),
-        );
+        if device.is_cpu() {
+            let x = data::random((2, 20_000), 1, 1.0, DType::F32, &device);
+            check(&x, 20_000, 1, Key::new(1, 1));
+        }
     }
 }
 

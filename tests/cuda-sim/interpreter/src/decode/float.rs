@@ -359,30 +359,26 @@ fn flush16(h: u16) -> u16 {
     if h & 0x7c00 == 0 { h & 0x8000 } else { h }
 }
 
+/// Saturation and rectification, as the immediate asks.
+#[inline(always)]
+fn clamped(x: f32, imm: u32) -> f32 {
+    let x = if imm & 2 != 0 { sat(x) } else { x };
+    if imm & 4 != 0 && !x.is_nan() && x <= 0.0 {
+        0.0
+    } else {
+        x
+    }
+}
+
 #[inline(always)]
 fn h_in(h: u16, imm: u32) -> f32 {
-    let h = if imm & 1 != 0 && h & 0x7c00 == 0 {
-        h & 0x8000
-    } else {
-        h
-    };
-    f16_to_f32(h)
+    f16_to_f32(if imm & 1 != 0 { flush16(h) } else { h })
 }
 
 #[inline(always)]
 fn h_out(x: f32, imm: u32) -> u16 {
-    let x = if imm & 2 != 0 { sat(x) } else { x };
-    let x = if imm & 4 != 0 && !x.is_nan() && x <= 0.0 {
-        0.0
-    } else {
-        x
-    };
-    let h = f32_to_f16(x);
-    if imm & 1 != 0 && h & 0x7c00 == 0 {
-        h & 0x8000
-    } else {
-        h
-    }
+    let h = f32_to_f16(clamped(x, imm));
+    if imm & 1 != 0 { flush16(h) } else { h }
 }
 
 #[inline(always)]
@@ -392,13 +388,7 @@ fn b_in(h: u16, _imm: u32) -> f32 {
 
 #[inline(always)]
 fn b_out(x: f32, imm: u32) -> u16 {
-    let x = if imm & 2 != 0 { sat(x) } else { x };
-    let x = if imm & 4 != 0 && !x.is_nan() && x <= 0.0 {
-        0.0
-    } else {
-        x
-    };
-    f32_to_bf16(x)
+    f32_to_bf16(clamped(x, imm))
 }
 
 #[inline(always)]

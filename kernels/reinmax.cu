@@ -4,7 +4,7 @@
 #include "operands.cuh"
 
 // As many as leave a thread the registers for its share of two operands.
-constexpr u32 BLOCK_THREADS = sizeof(Real) == 8 ? 256 : 512;
+constexpr u32 BLOCK_THREADS = sizeof(Real) == 8 ? 256 : 384;
 
 #define SHAPE const __grid_constant__ Rows rows, const __grid_constant__ Tau tau
 #define TAKE_SHAPE const Rows &rows, const Tau &tau

@@ -60,9 +60,16 @@ pub fn decoupled_st(
     check::temperature(NAME, "tau_forward", tau_forward)?;
     check::temperature(NAME, "tau_backward", tau_backward)?;
     let dtype = logits.dtype();
+    // candle's own conversions and products launch kernels of no blocks where there is nothing to convert, which is an error.
+    let empty = logits.elem_count() == 0;
+    let (forward, ratio) = if empty {
+        (1.0, 1.0)
+    } else {
+        (1.0 / tau_forward, tau_forward / tau_backward)
+    };
     // Scaled logits are not rounded to a half type.
     let wide = match dtype {
-        DType::F16 | DType::BF16 => logits.to_dtype(DType::F32)?,
+        DType::F16 | DType::BF16 if !empty => logits.to_dtype(DType::F32)?,
         _ => logits.clone(),
     };
     let op = Decoupled {
@@ -74,11 +81,9 @@ pub fn decoupled_st(
             tau: 1.0,
             key,
         },
-        ratio: tau_forward / tau_backward,
+        ratio,
     };
-    scaled(&wide, 1.0 / tau_forward)?
-        .apply_op1(op)?
-        .to_dtype(dtype)
+    scaled(&wide, forward)?.apply_op1(op)?.to_dtype(dtype)
 }
 
 /// The tensor times a number, itself where that is 1.

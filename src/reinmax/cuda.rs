@@ -18,7 +18,7 @@ pub(super) fn gradient(
         return Ok((out, shape));
     }
     // As in kernels/reinmax.cu: f64 takes twice the registers.
-    let threads = if dtype == DType::F64 { 256 } else { 512 };
+    let threads = if dtype == DType::F64 { 256 } else { 384 };
     let operands = Operands([logits, drawn, grad]);
     let (path, rows) = operands.path(&context, dim, 1, threads)?;
     let grid = path.grid(rows, context.group());

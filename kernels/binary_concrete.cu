@@ -21,12 +21,18 @@ DEVICE Real sigmoid_slope(Real v) {
 }
 
 // Within the finite numbers above 0: a noisy logit of 0 then stays 0, and one of infinity what it is, at any temperature.
-DEVICE float bounded(float inverse) { return fminf(fmaxf(inverse, 1.17549435e-38f), 3.40282347e38f); }
-DEVICE double bounded(double inverse) { return fmin(fmax(inverse, 2.2250738585072014e-308), 1.7976931348623157e308); }
+DEVICE Real bounded(Real inverse) {
+    constexpr bool wide = sizeof(Real) == 8;
+    constexpr Real least = wide ? Real(2.2250738585072014e-308) : Real(1.17549435e-38f);
+    constexpr Real most = wide ? Real(1.7976931348623157e308) : Real(3.40282347e38f);
+    return inverse < least ? least : inverse > most ? most : inverse;
+}
 
 // The nearest finite number.
-DEVICE float finite(float x) { return fminf(fmaxf(x, -3.40282347e38f), 3.40282347e38f); }
-DEVICE double finite(double x) { return fmin(fmax(x, -1.7976931348623157e308), 1.7976931348623157e308); }
+DEVICE Real held_finite(Real x) {
+    constexpr Real most = sizeof(Real) == 8 ? Real(1.7976931348623157e308) : Real(3.40282347e38f);
+    return x < -most ? -most : x > most ? most : x;
+}
 
 // What becomes of a relaxed gate, of the noisy logit z and v = z / tau; `slope` is the derivative by v.
 struct Concrete {
@@ -109,12 +115,12 @@ struct TauGradient {
 struct Open {
     typedef Silent Noise;
     typedef Parameters<1> Numbers;
-    DEVICE Real at(const Real (&x)[1], Real, const Numbers& p) { return sigmoid(x[0] + finite(p[0])); }
+    DEVICE Real at(const Real (&x)[1], Real, const Numbers& p) { return sigmoid(x[0] + held_finite(p[0])); }
 };
 struct OpenGradient {
     typedef Silent Noise;
     typedef Parameters<1> Numbers;
-    DEVICE Real at(const Real (&x)[2], Real, const Numbers& p) { return sigmoid_slope(x[0] + finite(p[0])) * x[1]; }
+    DEVICE Real at(const Real (&x)[2], Real, const Numbers& p) { return sigmoid_slope(x[0] + held_finite(p[0])) * x[1]; }
 };
 
 // The same of logits and temperatures, and their gradients: the number is the threshold that a temperature is multiplied by.

@@ -257,7 +257,7 @@ struct Matrix {
             bool fits = step > 0 && sum(of_rows);
             if (!fits) {
                 new_frame(of_rows);
-                sum(of_rows);
+                // Before the barrier of the sums: the next half step writes the other side's scales.
                 if (KEEP) {
                     Real* frame = frames + made * (5 * u64(n) + 1);
                     const Real* other = of_rows ? b : a;
@@ -268,6 +268,7 @@ struct Matrix {
                     }
                     if (threadIdx.x == 0) frame[5 * u64(n)] = Real(step);
                 }
+                sum(of_rows);
                 ++made;
             }
             if (KEEP) {

@@ -161,6 +161,30 @@ fn small_temperatures_and_wide_scores_keep_their_digits() {
 }
 
 #[test]
+fn a_frame_made_by_the_last_half_step_keeps_the_digits_of_large_potentials() {
+    // Rows a thousand apart, where an f32 has steps of 6e-5, and a column so far down that the only column step needs a frame.
+    for device in devices() {
+        let n = 10;
+        let mut v = data::normals(n * n, 12, 1.0);
+        for (at, v) in v.iter_mut().enumerate() {
+            *v += 1000.0 + 37.0 * (at / n) as f64 - if at % n == 3 { 60.0 } else { 0.0 };
+        }
+        for (dtype, tolerance) in [(DType::F32, 4e-6), (DType::F64, 1e-11)] {
+            let x = data::tensor(&v, (1, n, n), dtype, &device);
+            let got = sinkhorn(&x, 1.0, 1).unwrap();
+            let z = x
+                .to_device(&Device::Cpu)
+                .unwrap()
+                .to_dtype(DType::F64)
+                .unwrap();
+            let want = composed(&z, &scalar(1.0, DType::F64, &Device::Cpu), 1).unwrap();
+            let error = row_error(&got, &want, n);
+            assert!(error <= tolerance, "{dtype:?}: {error:e}");
+        }
+    }
+}
+
+#[test]
 fn columns_sum_to_one_and_rows_as_the_iteration_converges() {
     for device in devices() {
         for n in [2, 10, 31, 64] {
@@ -273,7 +297,7 @@ fn the_relaxed_sample_nears_the_hard_one_as_tau_falls() {
             let x = data::random((count, n, n), 40 + n as u64, 1.0, DType::F32, &device);
             let z = data::values(&noisy(&x, KEY));
             let hard = data::values(&gumbel_sinkhorn_st(&x, 1.0, 20, KEY).unwrap());
-            let cold = data::values(&gumbel_sinkhorn(&x, 0.02, 400, KEY).unwrap());
+            let cold = data::values(&gumbel_sinkhorn(&x, 0.02, 1000, KEY).unwrap());
             let warm = data::values(&gumbel_sinkhorn(&x, 2.0, 20, KEY).unwrap());
             let distance = |a: &[f64], b: &[f64]| {
                 a.iter()
@@ -290,8 +314,9 @@ fn the_relaxed_sample_nears_the_hard_one_as_tau_falls() {
                 // Of two permutations that differ in two rows, the entries of the worse one are e^(-gap / 2 tau).
                 if all[all.len() - 1] - all[all.len() - 2] > 0.4 {
                     clear += 1;
+                    // Where two rows prefer one column, the distance falls as one in two iterations only.
                     let off = distance(&at(&cold), &at(&hard));
-                    assert!(off < 1e-3, "{n}, matrix {m}: {off}");
+                    assert!(off < 2e-3, "{n}, matrix {m}: {off}");
                 }
             }
             assert!(clear >= count / 4, "{n}: {clear}");
@@ -945,6 +970,18 @@ fn refusals_name_the_op_and_the_value() {
 
 // ---- the device against the CPU
 
+/// A NaN's payload is not part of the contract.
+fn same(got: &Tensor, want: &Tensor, label: &str) {
+    let (got, want) = (data::values(got), data::values(want));
+    assert_eq!(got.len(), want.len());
+    for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+        assert!(
+            g == w || (g.is_nan() && w.is_nan()),
+            "{label}: {i}: {g}, not {w}"
+        );
+    }
+}
+
 #[test]
 fn a_device_chooses_the_permutations_of_the_cpu() {
     for device in devices().into_iter().skip(1) {
@@ -961,11 +998,11 @@ fn a_device_chooses_the_permutations_of_the_cpu() {
                     }
                     let x = data::tensor(&v, (count, n, n), dtype, &Device::Cpu);
                     let there = x.to_device(&device).unwrap();
-                    let label = || format!("{n} {dtype:?} {dims}");
+                    let label = format!("{n} {dtype:?} {dims}");
                     let run = |x: &Tensor| gumbel_sinkhorn_st(x, 1.0, 3, KEY).unwrap();
-                    assert_same(&run(&there), &run(&x), label);
+                    same(&run(&there), &run(&x), &label);
                     let run = |x: &Tensor| sinkhorn_st(x, 1.0, 3).unwrap();
-                    assert_same(&run(&there), &run(&x), label);
+                    same(&run(&there), &run(&x), &label);
                 }
             }
         }

@@ -60,6 +60,8 @@ DEVICE double wide_normal_of(u32 word, u32 second) {
 // Where an f32 uniform needs its second word, which one block in four million does, the branch replaces uniforms alone, so
 // that the code that follows is there once.
 struct Uniform {
+    // Whether the second word has digits to add, in f32.
+    DEVICE bool coarse(u32 word) { return word < REFINED_BELOW; }
     DEVICE void draw(const Stream& stream, u64 block, float (&v)[4]) {
         u32 words[4];
         stream.block(block, 0, words);
@@ -86,6 +88,7 @@ struct Uniform {
 };
 
 struct Gumbel {
+    DEVICE bool coarse(u32 word) { return word < REFINED_BELOW; }
     DEVICE float of(u32 word, u32 second, float) {
         return gumbel_of(word < REFINED_BELOW ? unit_of(word, second) : unit_of(word));
     }
@@ -109,6 +112,15 @@ DEVICE double wide_nearer_of(u32 magnitude, u32 second) {
 // Variates of the nearer end and of how far off it is.
 template <typename Of>
 struct TwoTailed {
+    DEVICE bool coarse(u32 word) { return (word ^ nearer_end(word)) < REFINED_BELOW; }
+    DEVICE float of(u32 word, u32 second, float) {
+        u32 end = nearer_end(word);
+        return Of::of(word, coarse(word) ? unit_of(word ^ end, second ^ end) : nearer_of(word ^ end));
+    }
+    DEVICE double of(u32 word, u32 second, double) {
+        u32 end = nearer_end(word);
+        return Of::of(word, second, wide_nearer_of(word ^ end, second ^ end));
+    }
     DEVICE void draw(const Stream& stream, u64 block, float (&x)[4]) {
         u32 words[4];
         stream.block(block, 0, words);
@@ -204,7 +216,7 @@ DEVICE Real draw_one(const Stream& stream, u64 element) {
     u32 words[4], at = u32(element) % 4;
     stream.block(element / 4, 0, words);
     u32 word = pick(words, at), second = 0;
-    if (sizeof(Real) == 8 || __builtin_expect(word < REFINED_BELOW, 0)) {
+    if (sizeof(Real) == 8 || __builtin_expect(Noise::coarse(word), 0)) {
         stream.block(element / 4, SECOND, words);
         second = pick(words, at);
     }

@@ -8,9 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::bits::cuda_modules;
+use candle_reparam::straight_through::{self, Surrogate};
 use candle_reparam::{
-    Key, categorical, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_softmax, gumbel_softmax_st,
-    improper_rows, normal, tempered_log_softmax, tempered_softmax, uniform,
+    Key, Stretch, Temperature, binary_concrete, binary_concrete_st, categorical, exponential,
+    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_rao, gumbel_sinkhorn, gumbel_softmax,
+    gumbel_softmax_st, gumbel_top_k, hard_concrete, hard_concrete_l0, improper_rows, logistic,
+    normal, reinmax, subgradient, tempered_log_softmax, tempered_softmax, uniform,
 };
 
 use crate::kernels::entries;
@@ -25,6 +28,8 @@ const N: usize = ROWS * LEN;
 const SHORT: usize = 128;
 /// Is spread over several blocks.
 const LONG: usize = 40_960;
+/// Classes drawn without replacement.
+const TOP: usize = 3;
 /// Columns that are no whole groups.
 const ODD: usize = N / 32 + 1;
 const ODD_N: usize = 32 * ODD;
@@ -54,7 +59,6 @@ const KERNELS: &[(&str, f64, usize, Rows, f64)] = &[
     ("tempered_softmax_lanes", 2.0, N, Nothing, 1.02),
     ("tempered_log_softmax_lanes", 2.0, N, Nothing, 1.02),
     ("gumbel_softmax_lanes", 2.0, N, Nothing, 1.02),
-    ("gumbel_softmax_st_lanes", 2.0, N, Nothing, 1.02),
     ("gumbel_softmax_st_gradient_lanes", 3.0, N, Nothing, 1.02),
     ("softmax_gradient_lanes", 3.0, N, Nothing, 1.02),
     ("log_softmax_gradient_lanes", 3.0, N, Nothing, 1.02),
@@ -66,7 +70,6 @@ const KERNELS: &[(&str, f64, usize, Rows, f64)] = &[
     ("tempered_softmax_block", 2.0, N, Nothing, 1.02),
     ("tempered_log_softmax_block", 2.0, N, Nothing, 1.02),
     ("gumbel_softmax_block", 2.0, N, Nothing, 1.02),
-    ("gumbel_softmax_st_block", 2.0, N, Nothing, 1.02),
     ("gumbel_softmax_st_gradient_block", 3.0, N, Nothing, 1.02),
     ("softmax_gradient_block", 3.0, N, Nothing, 1.02),
     ("log_softmax_gradient_block", 3.0, N, Nothing, 1.02),
@@ -121,7 +124,6 @@ const KERNELS: &[(&str, f64, usize, Rows, f64)] = &[
     ("tempered_softmax_columns", 2.0, N, Nothing, 1.02),
     ("tempered_log_softmax_columns", 2.0, N, Nothing, 1.02),
     ("gumbel_softmax_columns", 2.0, N, Nothing, 1.02),
-    ("gumbel_softmax_st_columns", 2.0, N, Nothing, 1.02),
     ("gumbel_max_columns", 1.0, N, Index(N / 16), 1.8),
     ("gaussian_kl_columns", 2.0, N, Element(N / 16), 1.22),
     ("softmax_gradient_columns", 3.0, N, Nothing, 1.7),
@@ -130,7 +132,6 @@ const KERNELS: &[(&str, f64, usize, Rows, f64)] = &[
     ("tempered_softmax_columns_one", 2.0, ODD_N, Nothing, 1.5),
     ("tempered_log_softmax_columns_one", 2.0, ODD_N, Nothing, 1.5),
     ("gumbel_softmax_columns_one", 2.0, ODD_N, Nothing, 1.5),
-    ("gumbel_softmax_st_columns_one", 2.0, ODD_N, Nothing, 1.5),
     ("gumbel_max_columns_one", 1.0, ODD_N, Index(2 * ODD), 1.45),
     ("gaussian_kl_columns_one", 2.0, ODD_N, Element(2 * ODD), 1.5),
     ("softmax_gradient_columns_one", 3.0, ODD_N, Nothing, 2.5),
@@ -145,23 +146,144 @@ const KERNELS: &[(&str, f64, usize, Rows, f64)] = &[
     ("tempered_log_softmax_join", 2.0, 2 * LONG, Nothing, 1.05),
     ("gumbel_softmax_pieces", 1.0, 2 * LONG, Nothing, 1.05),
     ("gumbel_softmax_join", 2.0, 2 * LONG, Nothing, 1.05),
-    ("gumbel_softmax_st_pieces", 1.0, 2 * LONG, Nothing, 1.05),
-    ("gumbel_softmax_st_join", 1.0, 2 * LONG, Nothing, 1.05),
     ("gumbel_max_pieces", 1.0, 2 * LONG, Nothing, 1.05),
     ("softmax_gradient_pieces", 2.0, 2 * LONG, Nothing, 1.05),
     ("softmax_gradient_join", 3.0, 2 * LONG, Nothing, 1.05),
     ("log_softmax_gradient_pieces", 2.0, 2 * LONG, Nothing, 1.05),
     ("log_softmax_gradient_join", 3.0, 2 * LONG, Nothing, 1.05),
+    // Functions of single elements, contiguous.
+    ("exponential", 1.0, N, Nothing, 1.0),
+    ("logistic", 1.0, N, Nothing, 1.0),
+    ("piecewise_linear", 2.0, N, Nothing, 1.02),
+    ("piecewise_slope", 3.0, N, Nothing, 1.02),
+    ("subgradient_hinge", 3.0, N, Nothing, 1.02),
+    ("subgradient_larger", 3.0, N, Nothing, 1.02),
+    ("subgradient_hinge_slope", 4.0, N, Nothing, 1.02),
+    ("subgradient_larger_slope", 4.0, N, Nothing, 1.02),
+    ("straight_through_round", 2.0, N, Nothing, 1.02),
+    ("straight_through_floor", 2.0, N, Nothing, 1.02),
+    ("straight_through_ceil", 2.0, N, Nothing, 1.02),
+    ("straight_through_sign", 2.0, N, Nothing, 1.02),
+    ("straight_through_binarize", 2.0, N, Nothing, 1.02),
+    ("straight_through_quantize", 2.0, N, Nothing, 1.02),
+    ("binary_concrete", 2.0, N, Nothing, 1.02),
+    ("binary_concrete_gradient", 3.0, N, Nothing, 1.02),
+    ("binary_concrete_learned", 3.0, N, Nothing, 1.02),
+    ("binary_concrete_learned_gradient", 4.0, N, Nothing, 1.02),
+    ("binary_concrete_tau_gradient", 4.0, N, Nothing, 1.02),
+    ("hard_concrete", 2.0, N, Nothing, 1.02),
+    ("hard_concrete_gradient", 3.0, N, Nothing, 1.02),
+    ("hard_concrete_learned", 3.0, N, Nothing, 1.02),
+    ("hard_concrete_learned_gradient", 4.0, N, Nothing, 1.02),
+    ("hard_concrete_tau_gradient", 4.0, N, Nothing, 1.02),
+    ("hard_concrete_l0", 2.0, N, Nothing, 1.02),
+    ("hard_concrete_l0_gradient", 3.0, N, Nothing, 1.02),
+    ("hard_concrete_l0_learned", 3.0, N, Nothing, 1.02),
+    ("hard_concrete_l0_learned_gradient", 4.0, N, Nothing, 1.02),
+    ("hard_concrete_l0_tau_gradient", 4.0, N, Nothing, 1.02),
+    ("binary_concrete_st", 2.0, N, Nothing, 1.02),
+    ("binary_concrete_st_learned", 3.0, N, Nothing, 1.02),
+    // Estimators of a one-hot: the draw, and gradients of three operands.
+    ("one_hot_lanes", 2.0, N, Nothing, 1.02),
+    ("one_hot_block", 2.0, N, Nothing, 1.02),
+    ("one_hot_columns", 2.0, N, Nothing, 1.02),
+    ("one_hot_columns_one", 2.0, ODD_N, Nothing, 1.5),
+    ("one_hot_pieces", 1.0, 2 * LONG, Nothing, 1.05),
+    ("one_hot_join", 1.0, 2 * LONG, Nothing, 1.05),
+    ("reinmax_gradient_lanes", 4.0, N, Nothing, 1.02),
+    ("reinmax_gradient_block", 4.0, N, Nothing, 1.02),
+    ("reinmax_gradient_columns", 4.0, N, Nothing, 1.02),
+    ("reinmax_gradient_columns_one", 4.0, ODD_N, Nothing, 1.5),
+    ("reinmax_gradient_sums", 3.0, 2 * LONG, Nothing, 1.05),
+    ("reinmax_gradient_join", 4.0, 2 * LONG, Nothing, 1.05),
+    ("gumbel_rao_gradient_lanes", 4.0, N, Nothing, 1.02),
+    ("gumbel_rao_gradient_block", 4.0, N, Nothing, 1.02),
+    ("gumbel_rao_gradient_columns", 4.0, N, Nothing, 1.02),
+    ("gumbel_rao_gradient_columns_one", 4.0, ODD_N, Nothing, 1.5),
+    ("gumbel_rao_gradient_sums", 3.0, 2 * LONG, Nothing, 1.05),
+    ("gumbel_rao_gradient_join", 4.0, 2 * LONG, Nothing, 1.05),
+    // Extremes of rows: one element a row forward, two of them read backward.
+    (
+        "subgradient_extreme_lanes",
+        1.0,
+        N,
+        Element(N / SHORT),
+        1.06,
+    ),
+    ("subgradient_extreme_block", 1.0, N, Element(ROWS), 1.02),
+    ("subgradient_extreme_columns", 1.0, N, Element(N / 16), 1.22),
+    (
+        "subgradient_extreme_columns_one",
+        1.0,
+        ODD_N,
+        Element(2 * ODD),
+        1.5,
+    ),
+    (
+        "subgradient_shares_lanes",
+        2.0,
+        N,
+        Element(2 * N / SHORT),
+        1.6,
+    ),
+    ("subgradient_shares_block", 2.0, N, Element(2 * ROWS), 1.6),
+    (
+        "subgradient_shares_columns",
+        2.0,
+        N,
+        Element(2 * N / 16),
+        1.7,
+    ),
+    (
+        "subgradient_shares_columns_one",
+        2.0,
+        ODD_N,
+        Element(4 * ODD),
+        2.5,
+    ),
+    ("straight_through_one_hot_lanes", 2.0, N, Nothing, 1.02),
+    ("straight_through_one_hot_block", 2.0, N, Nothing, 1.02),
+    ("straight_through_one_hot_columns", 2.0, N, Nothing, 1.02),
+    (
+        "straight_through_one_hot_columns_one",
+        2.0,
+        ODD_N,
+        Nothing,
+        1.5,
+    ),
+    // The first of several winners are found in registers.
+    ("gumbel_top_k_lanes", 1.0, N, Index(TOP * N / SHORT), 1.06),
+    ("gumbel_top_k_block", 1.0, N, Index(TOP * ROWS), 1.02),
+    // Matrices that shared memory holds.
+    ("gumbel_sinkhorn_shared", 2.0, N, Nothing, 1.02),
+    ("gumbel_sinkhorn_gradient_shared", 3.0, N, Nothing, 1.02),
 ];
 
-/// Kernels without a row: what they move is not a multiple of a tensor. The first reads the races of pieces alone, the second
-/// a row's tiles and one tile; the others whatever a view makes of their operands.
-const OTHERS: [&str; 4] = [
+/// Kernels without a row, by the end or the beginning of their names: what they move is not a multiple of a tensor.
+/// - A view decides what is read of the operands.
+/// - The races of pieces alone are read; a row's tiles and one tile; a row's candidates, to sort them.
+/// - A row is gone over as often as it is drawn from, or as an assignment takes, in scratch that caches hold.
+const OTHERS: &[&str] = &[
+    "_strided",
     "gumbel_max_join",
     "categorical_choose",
-    "gaussian_sample_strided",
-    "gaussian_sample_gradient_strided",
+    "gumbel_top_k_lanes_across",
+    "gumbel_top_k_block_across",
+    "gumbel_top_k_pieces",
+    "gumbel_top_k_join",
+    "gumbel_top_k_keys",
+    "gumbel_top_k_sort",
+    "gumbel_top_k_merge",
+    "gumbel_top_k_write",
+    "gumbel_top_k_st_",
+    "relaxed_top_k_",
+    "gumbel_sinkhorn_global",
+    "gumbel_sinkhorn_gradient_global",
+    "gumbel_sinkhorn_tau_",
+    "gumbel_sinkhorn_st",
 ];
+
+type Backward<'a> = &'a dyn Fn(Result<Tensor>) -> Result<()>;
 
 /// Runs every kernel of the table once.
 fn run_all(device: &Device) -> Result<()> {
@@ -176,7 +298,7 @@ fn run_all(device: &Device) -> Result<()> {
             let w = data::random(y.shape(), 2, 1.0, dtype, device);
             (y * w)?.sum_all()?.backward().map(|_| ())
         };
-        for noise in [uniform, gumbel, normal] {
+        for noise in [uniform, gumbel, normal, exponential, logistic] {
             noise((ROWS, LEN), dtype, device, key)?;
         }
         let columns = N / 32;
@@ -195,6 +317,13 @@ fn run_all(device: &Device) -> Result<()> {
             backward(gumbel_softmax(x, 0.5, dim, key))?;
             backward(gumbel_softmax_st(x, 0.5, dim, key))?;
             gumbel_max(x, dim, key)?;
+            backward(reinmax(x, 1.5, dim, key))?;
+            backward(gumbel_rao(x, 0.5, 2, dim, key))?;
+            backward(subgradient::max(x, dim))?;
+            straight_through::one_hot(x, dim)?;
+            if dim + 1 == shape.len() && shape != [2, LONG] {
+                gumbel_top_k(x, TOP, dim, key)?;
+            }
             if shape != [2, LONG] {
                 backward(gaussian_kl(x, l, dim))?;
             }
@@ -211,9 +340,37 @@ fn run_all(device: &Device) -> Result<()> {
         }
         let (x, l) = (on(&[ROWS, LEN]), on(&[ROWS, LEN]));
         backward(gaussian(x.as_tensor(), l.as_tensor(), key))?;
+        elements(&x, &l, &backward, key)?;
+        let matrices = on(&[N / 1024, 32, 32]);
+        backward(gumbel_sinkhorn(matrices.as_tensor(), 0.5, 3, key))?;
         let (x, l) = (on(&[N, 1]), on(&[N, 1]));
         backward(gaussian_kl(x.as_tensor(), l.as_tensor(), 1))?;
         categorical(on(&[1, 2500, 3]).as_tensor(), 1, key)?;
+    }
+    Ok(())
+}
+
+/// The functions of single elements, and their gradients.
+fn elements(x: &Var, l: &Var, backward: Backward, key: Key) -> Result<()> {
+    let x = x.as_tensor();
+    backward(subgradient::relu(x, None))?;
+    backward(subgradient::hinge(x, l, 1.0, None))?;
+    backward(subgradient::maximum(x, l, None))?;
+    let identity = Surrogate::Identity;
+    straight_through::round(x, identity)?;
+    straight_through::floor(x, identity)?;
+    straight_through::ceil(x, identity)?;
+    straight_through::sign(x, identity)?;
+    straight_through::binarize(x, 0.0, identity)?;
+    straight_through::quantize(x, -1.0, 1.0, 5, identity)?;
+    // Temperatures of their own for every element: contiguous as the logits are.
+    let taus = Var::from_tensor(&l.abs()?.affine(1.0, 0.1)?)?;
+    for tau in [Temperature::from(0.5), Temperature::from(&taus)] {
+        let stretch = Stretch::default();
+        backward(binary_concrete(x, tau.clone(), key))?;
+        backward(binary_concrete_st(x, tau.clone(), key))?;
+        backward(hard_concrete(x, tau.clone(), stretch, key))?;
+        backward(hard_concrete_l0(x, tau, stretch))?;
     }
     Ok(())
 }
@@ -285,19 +442,20 @@ fn kernels_move_what_they_must_and_little_more() {
 
 #[test]
 fn every_kernel_has_its_row() {
-    // Of the modules that the table knows.
-    let rows: BTreeSet<&str> = KERNELS.iter().map(|k| k.0).chain(OTHERS).collect();
-    for (module, dtype, ptx) in cuda_modules() {
-        let suffix = format!("_{}", dtype.as_str());
-        let there = entries(ptx).into_iter();
-        let there: BTreeSet<&str> = there
-            .filter_map(|name| name.strip_suffix(&*suffix))
-            .collect();
-        if there.is_disjoint(&rows) {
-            println!("{module}: no kernel of it has a row");
-            continue;
-        }
-        let missing: Vec<_> = there.difference(&rows).collect();
-        assert!(missing.is_empty(), "{module} {dtype:?}: {missing:?}");
+    let rows: BTreeSet<&str> = KERNELS.iter().map(|k| k.0).collect();
+    for other in OTHERS {
+        assert!(!rows.contains(other), "{other} has a row");
     }
+    let mut missing = BTreeSet::new();
+    for (_, dtype, ptx) in cuda_modules() {
+        let suffix = format!("_{}", dtype.as_str());
+        for name in entries(ptx) {
+            let name = name.strip_suffix(&*suffix).expect("the dtype");
+            let other = |o: &&str| name.ends_with(*o) || name.starts_with(*o);
+            if !rows.contains(name) && !OTHERS.iter().any(|o| other(&o)) {
+                missing.insert(name.to_string());
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }

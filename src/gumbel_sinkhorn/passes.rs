@@ -1,5 +1,10 @@
 //! The loops over a matrix: rows of whole vectors, what lies past column `n` being -inf as a score and 0 as an exponential.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "a row's number indexes matrices and vectors alike"
+)]
+
 use crate::math::Real;
 use crate::simd::{Float, Mask, Simd, outlined};
 

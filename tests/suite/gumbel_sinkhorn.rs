@@ -316,7 +316,7 @@ fn the_relaxed_sample_nears_the_hard_one_as_tau_falls() {
                     clear += 1;
                     // Where two rows prefer one column, the distance falls as one in two iterations only.
                     let off = distance(&at(&cold), &at(&hard));
-                    assert!(off < 2e-3, "{n}, matrix {m}: {off}");
+                    assert!(off < 1e-2, "{n}, matrix {m}: {off}");
                 }
             }
             assert!(clear >= count / 4, "{n}: {clear}");

@@ -1,7 +1,7 @@
 //! Schedules for temperatures, learning rates and the weight of a divergence: a value for every step of a training run.
 //!
-//! A [`Schedule`] is a pure function of the step, so a run that is resumed at a step has the value that it would have had. A
-//! [`Scheduler`] counts the steps, and is saved beside the weights.
+//! A [`Schedule`] is a pure function of the step, so a run that is resumed at a step has the value that it would have
+//! had. A [`Scheduler`] counts the steps, and is saved beside the weights.
 //!
 //! ```
 //! use candle_reparam::schedules::{Exponential, Schedule, Scheduler};
@@ -92,8 +92,8 @@ pub struct Exponential {
 impl Exponential {
     /// From the first value, the factor of a step and the least value.
     ///
-    /// Errors: a start that is not finite and above 0, a decay that is not above 0 and at most 1, a floor below 0 or above
-    /// the start.
+    /// Errors: a start that is not finite and above 0, a decay that is not above 0 and at most 1, a floor below 0 or
+    /// above the start.
     ///
     /// ```
     /// use candle_reparam::schedules::Exponential;
@@ -191,7 +191,8 @@ impl Schedule for Linear {
 
 /// From `start` to `end` along half a cosine over `steps` steps, then `end`: level at both ends.
 ///
-/// `end + (start - end) (1 + cos(pi step / steps)) / 2`, as `torch.optim.lr_scheduler.CosineAnnealingLR` in its first period.
+/// `end + (start - end) (1 + cos(pi step / steps)) / 2`, as `torch.optim.lr_scheduler.CosineAnnealingLR` in its first
+/// period.
 ///
 /// ```
 /// use candle_reparam::schedules::{Cosine, Schedule};
@@ -302,8 +303,8 @@ impl<S: Schedule> Schedule for Every<S> {
     }
 }
 
-/// A schedule and the step that it is at. Its state is one number, the step, which is saved and loaded as a tensor, alone or
-/// beside an optimizer's.
+/// A schedule and the step that it is at. Its state is one number, the step, which is saved and loaded as a tensor,
+/// alone or beside an optimizer's.
 ///
 /// ```
 /// use candle_reparam::schedules::{Cosine, Scheduler};

@@ -8,11 +8,11 @@ use candle_core::{Result, Shape, Tensor};
 
 /// 1 with probability `sigmoid(logit)`, else 0, for each element of the batch.
 ///
-/// * **log_prob**: `-(x softplus(-l) + (1 - x) softplus(l))`, without cancellation: exact for a logit of 1e4, whose softplus does not overflow, and of
-///   -30, whose probability of 1 keeps its digits. A value between 0 and 1 gives minus the
-///   binary cross-entropy, the reconstruction loss of images. Gradients to logits and value.
-/// * **sample**: 1 where `logits + logistic(shape, key)` is above 0, whose tails are exact at both ends; in the dtype of the
-///   parameters. Not differentiable: see [`RelaxedBernoulli`](super::RelaxedBernoulli), which relaxes the same draw.
+/// * **log_prob**: `-(x softplus(-l) + (1 - x) softplus(l))`, without cancellation: exact for a logit of 1e4, whose
+///   softplus does not overflow, and of -30, whose probability of 1 keeps its digits. A value between 0 and 1 gives
+///   minus the binary cross-entropy, the reconstruction loss of images. Gradients to logits and value.
+/// * **sample**: 1 where `logits + logistic(shape, key)` is above 0, whose tails are exact at both ends; in the dtype of
+///   the parameters. Not differentiable: see [`RelaxedBernoulli`](super::RelaxedBernoulli), which relaxes the same draw.
 /// * **mode**: 1 where the probability is above 1/2.
 /// * **Infinite logits** are certainties: the other value has log-probability -inf, entropy and gradients are 0.
 /// * **PyTorch**: `torch.distributions.Bernoulli`, which clamps probabilities to `[eps, 1 - eps]`.
@@ -33,7 +33,8 @@ pub struct Bernoulli {
     logits: Tensor,
 }
 
-/// `ln(p / (1 - p))` as a function of `p`. Both ends are certainties: an infinite logit, and gradient 0 where none arrives.
+/// `ln(p / (1 - p))` as a function of `p`. Both ends are certainties: an infinite logit, and gradient 0 where none
+/// arrives.
 pub(super) fn logits_of(name: &'static str, probs: &Tensor) -> Result<Tensor> {
     let p = probs.detach();
     let value = p.log()?.sub(&log1p(&p.neg()?)?)?;

@@ -37,8 +37,8 @@ pub struct Categorical {
 impl Categorical {
     /// From logits, unnormalised log-probabilities, over the last dim.
     ///
-    /// Errors: no dim, or an empty last one; a dtype that is not supported; a logit that is NaN or +inf, or a row of masks
-    /// alone.
+    /// Errors: no dim, or an empty last one; a dtype that is not supported; a logit that is NaN or +inf, or a row of
+    /// masks alone.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};
@@ -185,6 +185,13 @@ pub(crate) fn likeliest(logits: &Tensor) -> Result<Tensor> {
         *last = 1;
     }
     Tensor::zeros(dims, DType::U32, logits.device())
+}
+
+/// The one-hot of [`likeliest`], u8.
+pub(crate) fn likeliest_one_hot(logits: &Tensor) -> Result<Tensor> {
+    let classes = logits.dim(D::Minus1)? as u32;
+    let classes = Tensor::arange(0, classes, logits.device())?;
+    likeliest(logits)?.broadcast_eq(&classes)
 }
 
 /// `log_probs` (batch.., K) at indices (sample.., batch..).

@@ -16,7 +16,8 @@ use std::sync::{Mutex, PoisonError};
 type Gradient = Box<dyn Fn(usize, &Tensor) -> Result<Tensor> + Send + Sync>;
 
 /// `value`, which was computed from `args` without tracking, as a function of `args` whose gradients are
-/// `gradient(index, grad)`, of that argument's shape and dtype. Gradients are asked for where an argument tracks one only.
+/// `gradient(index, grad)`, of that argument's shape and dtype. Gradients are asked for where an argument tracks one
+/// only.
 ///
 /// Without an argument that tracks, `value` is returned as it is; else it is copied once, since candle has no way to
 /// give a tensor that exists another history.
@@ -202,7 +203,8 @@ pub(super) fn or(condition: &Tensor, a: &Tensor, value: f64) -> Result<Tensor> {
     condition.where_cond(a, &full(a, value)?)
 }
 
-/// `ln(1 + y)` for `y > -1`, with the digits of a small `y` (Kahan): what rounding made of `1 + y` is in the quotient too.
+/// `ln(1 + y)` for `y > -1`, with the digits of a small `y` (Kahan): what rounding made of `1 + y` is in the quotient
+/// too.
 pub(super) fn log1p(y: &Tensor) -> Result<Tensor> {
     let u = y.affine(1.0, 1.0)?;
     let quotient = y.div(&u.affine(1.0, -1.0)?)?;

@@ -6,8 +6,8 @@ use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 /// Whether the *values* of parameters and of arguments of `log_prob` are checked. Shapes, dtypes and devices always are.
 ///
 /// To see a value in a CUDA device's memory the program has to wait for the device, so by default that is not done:
-/// there, a value outside of the support gives what the formula gives, and a parameter that is no parameter NaN. On the CPU a check costs one
-/// pass over the argument. As `validate_args` of `torch.distributions`, which waits by default.
+/// there, a value outside of the support gives what the formula gives, and a parameter that is no parameter NaN. On the
+/// CPU a check costs one pass over the argument. As `validate_args` of `torch.distributions`, which waits by default.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

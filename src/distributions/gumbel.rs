@@ -14,8 +14,8 @@ const EULER: f64 = 0.577_215_664_901_532_9;
 ///
 /// The maximum over `logits + gumbel` noise is `Gumbel(logsumexp(logits), 1)`.
 ///
-/// * **log_prob**: `-(z + exp(-z)) - ln scale`, `z = (x - loc) / scale`, with gradients to value, location and scale. Finite
-///   while `exp(-z)` is, which is where the density is above the smallest number that has a logarithm in the dtype.
+/// * **log_prob**: `-(z + exp(-z)) - ln scale`, `z = (x - loc) / scale`, with gradients to value, location and scale.
+///   Finite while `exp(-z)` does not overflow: beyond, at `z` below -88 in f32, the number itself does.
 /// * **rsample**: `loc + scale gumbel(shape, key)`.
 /// * **mean**: `loc + 0.5772 scale`; **mode**: `loc`; **variance**: `pi^2 scale^2 / 6`; **entropy**: `ln scale + 1.5772`.
 /// * **kl_divergence**: evaluated in f64 whatever the dtype, with `lgamma` and `digamma` for its gradient.
@@ -41,8 +41,8 @@ pub struct Gumbel {
 impl Gumbel {
     /// From location and scale, of shapes that broadcast together.
     ///
-    /// Errors: shapes that do not broadcast; dtypes or devices that differ; a location that is not finite, a scale that is
-    /// not finite and above 0.
+    /// Errors: shapes that do not broadcast; dtypes or devices that differ; a location that is not finite, a scale that
+    /// is not finite and above 0.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};

@@ -34,8 +34,8 @@ pub struct Logistic {
 impl Logistic {
     /// From location and scale, of shapes that broadcast together.
     ///
-    /// Errors: shapes that do not broadcast; dtypes or devices that differ; a location that is not finite, a scale that is
-    /// not finite and above 0.
+    /// Errors: shapes that do not broadcast; dtypes or devices that differ; a location that is not finite, a scale that
+    /// is not finite and above 0.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};

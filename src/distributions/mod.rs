@@ -1,5 +1,5 @@
-//! Probability distributions over tensors, in the manner of `torch.distributions`: batches of parameters, samples from keys,
-//! log-densities that stay finite, and gradients in closed form.
+//! Probability distributions over tensors, in the manner of `torch.distributions`: batches of parameters, samples from
+//! keys, log-densities that stay finite, and gradients in closed form.
 //!
 //! | distribution | of | samples | [`rsample`](Reparameterized::rsample) |
 //! |---|---|---|---|
@@ -33,20 +33,20 @@
 //! # Shapes
 //!
 //! As in `torch.distributions`: parameters broadcast to the *batch shape*; a single draw has the batch shape and then the
-//! *event shape*, which is empty for distributions of numbers and the classes' dim for those of one-hots. A sample of shape
-//! `S` has the shape `S + batch + event`. `log_prob` takes any value that ends in the event shape and whose other dims
-//! broadcast with the batch; it returns those, without the event's.
+//! *event shape*, which is empty for distributions of numbers and the classes' dim for those of one-hots. A sample of
+//! shape `S` has the shape `S + batch + event`. `log_prob` takes any value that ends in the event shape and whose other
+//! dims broadcast with the batch; it returns those, without the event's.
 //!
 //! # Dtypes
 //!
-//! Parameters of f32, f64, f16 and bf16; samples and densities in the same dtype, computed in f32 for the halves, and rounded
-//! once. Indices are u32.
+//! Parameters of f32, f64, f16 and bf16; samples and densities in the same dtype, computed in f32 for the halves, and
+//! rounded once. Indices are u32.
 //!
 //! # Gradients
 //!
-//! Of `log_prob` to the value and to every parameter, of `entropy` and of `kl_divergence` to the parameters, all in closed form: a class of probability 0 has gradient 0, where
-//! differentiating the composed expression would give NaN. [`Distribution::sample`] tracks none;
-//! [`Reparameterized::rsample`] is the sample through which a gradient passes.
+//! Of `log_prob` to the value and to every parameter, of `entropy` and of `kl_divergence` to the parameters, all in
+//! closed form: a class of probability 0 has gradient 0, where differentiating the composed expression would give NaN.
+//! [`Distribution::sample`] tracks none; [`Reparameterized::rsample`] is the sample through which a gradient passes.
 //!
 //! # Checks
 //!
@@ -65,7 +65,7 @@ mod relaxed_one_hot;
 
 pub use bernoulli::Bernoulli;
 pub use categorical::Categorical;
-pub(crate) use categorical::likeliest;
+pub(crate) use categorical::{likeliest, likeliest_one_hot};
 pub use frame::Validation;
 pub use gumbel::Gumbel;
 pub use logistic::Logistic;
@@ -114,11 +114,12 @@ pub trait Distribution {
     /// objects.
     fn draw(&self, sample_shape: &[usize], key: KeySource) -> Result<Tensor>;
 
-    /// The log-density at `value`, or for a discrete distribution the log-probability, with gradients to the parameters and,
-    /// where it is a number, to the value.
+    /// The log-density at `value`, or for a discrete distribution the log-probability, with gradients to the parameters
+    /// and, where it is a number, to the value.
     fn log_prob(&self, value: &Tensor) -> Result<Tensor>;
 
-    /// The differential entropy, or for a discrete distribution the entropy, in nats; an error where there is no closed form.
+    /// The differential entropy, or for a discrete distribution the entropy, in nats; an error where there is no closed
+    /// form.
     fn entropy(&self) -> Result<Tensor> {
         bail!("{}: entropy has no closed form", self.name())
     }
@@ -156,8 +157,8 @@ pub trait Distribution {
         self.draw(&[], key.into())
     }
 
-    /// Draws of the given shape from each distribution of the batch, without gradient: the shape `sample_shape + batch + event`. The
-    /// noise is that of the whole shape under the key.
+    /// Draws of the given shape from each distribution of the batch, without gradient: the shape
+    /// `sample_shape + batch + event`. The noise is that of the whole shape under the key.
     fn sample_n(&self, sample_shape: impl Into<Shape>, key: impl Into<KeySource>) -> Result<Tensor>
     where
         Self: Sized,
@@ -200,8 +201,8 @@ pub trait Reparameterized: Distribution {
 
 /// Distributions between which the Kullback-Leibler divergence has a closed form.
 pub trait KlDivergence<Other = Self>: Distribution {
-    /// `KL(self || other)` in nats, over the batch that the two broadcast to, with gradients to the parameters of both. At least
-    /// 0; +inf where `self` puts mass on what is impossible under `other`.
+    /// `KL(self || other)` in nats, over the batch that the two broadcast to, with gradients to the parameters of both.
+    /// At least 0; +inf where `self` puts mass on what is impossible under `other`.
     fn kl_divergence(&self, other: &Other) -> Result<Tensor>;
 }
 

@@ -9,8 +9,8 @@ use std::f64::consts::TAU;
 
 /// `N(loc, scale^2)` for each element of the batch: a diagonal Gaussian.
 ///
-/// * **log_prob**: `-z^2 / 2 - ln scale - ln(2 pi) / 2`, `z = (x - loc) / scale`. Built from a log-variance it is never divided by a
-///   scale that has underflowed: finite for every log-variance while `z^2` is.
+/// * **log_prob**: `-z^2 / 2 - ln scale - ln(2 pi) / 2`, `z = (x - loc) / scale`. Built from a log-variance it is never
+///   divided by a scale that has underflowed: finite for every log-variance while `z^2` is.
 /// * **rsample**: `loc + scale normal(shape, key)`; from a log-variance, [`gaussian`] of the same
 ///   key.
 /// * **kl_divergence**: exact to second order where the two are close, through [`gaussian_kl`].
@@ -44,8 +44,8 @@ const KL: &str = "Normal::kl_divergence";
 impl Normal {
     /// From location and scale, the standard deviation, of shapes that broadcast together.
     ///
-    /// Errors: shapes that do not broadcast; dtypes or devices that differ; a location that is not finite, a scale that is not
-    /// finite and above 0.
+    /// Errors: shapes that do not broadcast; dtypes or devices that differ; a location that is not finite, a scale that
+    /// is not finite and above 0.
     ///
     /// ```
     /// use candle_core::{Device, Tensor};

@@ -1,6 +1,6 @@
 //! A class for each element of the batch, as a one-hot.
 
-use super::categorical::{Classes, likeliest};
+use super::categorical::{Classes, likeliest_one_hot};
 use super::formula::with_gradient;
 use super::frame::{Frame, Rule, over};
 use super::{Distribution, KlDivergence, framed};
@@ -177,13 +177,7 @@ impl Distribution for OneHotCategorical {
 
     /// The one-hot of the likeliest class; where several tie, of one of them.
     fn mode(&self) -> Result<Tensor> {
-        let logits = self.classes.logits.detach();
-        let last = logits.rank() - 1;
-        let index = likeliest(&logits)?;
-        let zero = logits.zeros_like()?;
-        let hot = zero.narrow(last, 0, 1)?.affine(1.0, 1.0)?;
-        let one_hot = zero.contiguous()?.scatter_add(&index, &hot, last)?;
-        self.frame.rounded(&one_hot)
+        likeliest_one_hot(&self.classes.logits)?.to_dtype(self.frame.dtype)
     }
 
     fn expand(&self, batch_shape: impl Into<Shape>) -> Result<Self> {

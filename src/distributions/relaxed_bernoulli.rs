@@ -100,13 +100,13 @@ impl Binary {
 
 /// A relaxed coin on the unit interval: the binary Concrete distribution, with its density.
 ///
-/// * **rsample**: `sigmoid((logits + logistic(shape, key)) / tau)`: above 1/2, whatever `tau`, where [`Bernoulli`](super::Bernoulli) of
-///   the same logits and key is 1.
+/// * **rsample**: `sigmoid((logits + logistic(shape, key)) / tau)`: above 1/2, whatever `tau`, where
+///   [`Bernoulli`](super::Bernoulli) of the same logits and key is 1.
 /// * **log_prob**: with `v = ln y - ln(1 - y)` and `d = logits - tau v`: `ln tau + d - 2 softplus(d) - ln y - ln(1 - y)`,
-///   written so that it is finite for every `d` (`torch` has `2 log1p(exp(d))`, which makes it -inf for `d` above 88), with gradients to logits,
-///   value and `tau`. A value of 0 or 1, which at a low temperature is a number that was rounded away, counts as the nearest number inside of the
-///   interval (gradient 0); for the density of own samples at low temperatures use
-///   [`LogitRelaxedBernoulli`].
+///   written so that it is finite for every `d` (`torch` has `2 log1p(exp(d))`, which makes it -inf for `d` above 88),
+///   with gradients to logits, value and `tau`. A value of 0 or 1, which at a low temperature is a number that was
+///   rounded away, counts as the nearest number inside of the interval (gradient 0); for the density of own samples at
+///   low temperatures use [`LogitRelaxedBernoulli`].
 /// * `tau` is a number, or a tensor with one element or of a shape that broadcasts to that of the logits.
 /// * **Mean, variance, entropy, mode**: none in closed form: errors.
 /// * **Source**: Maddison, Mnih, Teh, arXiv 1611.00712, appendix B.
@@ -131,8 +131,8 @@ pub struct RelaxedBernoulli {
 impl RelaxedBernoulli {
     /// From logits and a temperature.
     ///
-    /// Errors: a dtype that is not supported; a logit that is not finite; a temperature that is not finite and above 0, or
-    /// of a shape that does not fit.
+    /// Errors: a dtype that is not supported; a logit that is not finite; a temperature that is not finite and above 0,
+    /// or of a shape that does not fit.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};
@@ -223,9 +223,10 @@ impl Reparameterized for RelaxedBernoulli {
 /// The logit of a relaxed coin: the binary Concrete distribution before its sigmoid, whose density stays exact where the
 /// coin has been rounded to 0 or 1. It is the logistic distribution of location `logits / tau` and scale `1 / tau`.
 ///
-/// * **rsample**: `(logits + logistic(shape, key)) / tau`; the logit of what [`RelaxedBernoulli`] draws under the same key.
-/// * **log_prob**: with `d = logits - tau v`: `ln tau + d - 2 softplus(d)`, finite for every finite `d`; with gradients to
-///   logits, value and `tau`.
+/// * **rsample**: `(logits + logistic(shape, key)) / tau`; the logit of what [`RelaxedBernoulli`] draws under the same
+///   key.
+/// * **log_prob**: with `d = logits - tau v`: `ln tau + d - 2 softplus(d)`, finite for every finite `d`; with gradients
+///   to logits, value and `tau`.
 /// * **mean**, **mode**: `logits / tau`; **variance**: `pi^2 / (3 tau^2)`; **entropy**: `2 - ln tau`.
 /// * **PyTorch**: `torch.distributions.relaxed_bernoulli.LogitRelaxedBernoulli`.
 ///

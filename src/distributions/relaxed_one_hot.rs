@@ -142,9 +142,11 @@ impl Concrete {
 /// * **Shapes**: logits `(batch.., K)`; the event shape is `(K)`. `tau` is a number or a tensor that broadcasts over the
 ///   rows, and receives gradients from samples and from `log_prob`: see [`Temperature`].
 /// * **rsample**: [`gumbel_softmax`] of the same key.
-/// * **log_prob**: `ln (K-1)! + (K - 1) ln tau + sum_i log softmax(logits - tau ln y)_i - sum_i ln y_i`, with gradients to
-///   logits, value and `tau`. An entry of 0, which at a low temperature is a number that was rounded away, counts as the smallest number of the dtype (gradient 0 there), so that the density is finite where `torch`'s is NaN; what was rounded away is not known to it, though:
-///   for the density of own samples at low temperatures use [`ExpRelaxedOneHotCategorical`].
+/// * **log_prob**: `ln (K-1)! + (K - 1) ln tau + sum_i log softmax(logits - tau ln y)_i - sum_i ln y_i`, with gradients
+///   to logits, value and `tau`. An entry of 0, which at a low temperature is a number that was rounded away, counts as
+///   the smallest number of the dtype (gradient 0 there), so that the density is finite where `torch`'s is NaN; what was
+///   rounded away is not known to it, though: for the density of own samples at low temperatures use
+///   [`ExpRelaxedOneHotCategorical`].
 /// * **Masks** are refused: with a logit of -inf the distribution has no density on this simplex.
 /// * **Mean, variance, entropy, mode**: none in closed form: errors.
 /// * **Source**: Maddison, Mnih, Teh, arXiv 1611.00712; Jang, Gu, Poole, arXiv 1611.01144.
@@ -173,8 +175,8 @@ const SUM_TOLERANCE: f64 = 1e-4;
 impl RelaxedOneHotCategorical {
     /// From logits over the last dim, and a temperature.
     ///
-    /// Errors: no dim, or an empty last one; a dtype that is not supported; a logit that is not finite; a temperature that
-    /// is not finite and above 0, or of a shape that does not fit.
+    /// Errors: no dim, or an empty last one; a dtype that is not supported; a logit that is not finite; a temperature
+    /// that is not finite and above 0, or of a shape that does not fit.
     ///
     /// ```
     /// use candle_core::{DType, Device, Tensor};
@@ -195,7 +197,7 @@ impl RelaxedOneHotCategorical {
     }
 }
 
-/// `ln y`, with an entry of 0 raised to the smallest normal number of `dtype`, where its gradient is 0.
+/// `ln y`, with an entry of 0 raised to the smallest number of `dtype`, where its gradient is 0.
 fn log_raised(y: &Tensor, dtype: DType) -> Result<Tensor> {
     let floor = smallest(dtype);
     let y_ = y.detach();
@@ -265,7 +267,8 @@ impl Reparameterized for RelaxedOneHotCategorical {
 ///   draws under the same key.
 /// * **log_prob**: `ln (K-1)! + (K - 1) ln tau + sum_i log softmax(logits - tau x)_i`; with `w` that softmax its
 ///   gradients are `1 - K w` to the logits, `-tau (1 - K w)` to the value and `(K - 1) / tau - sum_i x_i (1 - K w_i)` to
-///   `tau`. It is the density over the `K - 1` log-ratios `x_i - x_K`; as in `torch` a value for which `exp(x)` does not sum to 1 is not refused.
+///   `tau`. It is the density over the `K - 1` log-ratios `x_i - x_K`; as in `torch` a value for which `exp(x)` does not
+///   sum to 1 is not refused.
 /// * **Masks** are refused: with a logit of -inf the distribution has no density.
 /// * **Mean, variance, entropy, mode**: none in closed form: errors.
 /// * **Source**: Maddison, Mnih, Teh, arXiv 1611.00712, appendix C.

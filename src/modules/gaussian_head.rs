@@ -6,9 +6,11 @@ use crate::{KeySource, Rng, gaussian, gaussian_kl};
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::{Linear, Module, ModuleT, VarBuilder};
 
-/// Two linear layers, to mean and log-variance of a diagonal Gaussian: the end of a VAE's encoder, or a stochastic policy.
+/// Two linear layers, to mean and log-variance of a diagonal Gaussian: the end of a VAE's encoder, or a stochastic
+/// policy.
 ///
-/// * **Weights**: `mean.weight`, `mean.bias`, `log_var.weight`, `log_var.bias`, with `candle_nn::linear`'s initial values.
+/// * **Weights**: `mean.weight`, `mean.bias`, `log_var.weight`, `log_var.bias`, with `candle_nn::linear`'s initial
+///   values.
 /// * **Shapes**: input `(.., input_dim)`, mean, log-variance and sample `(.., output_dim)`.
 /// * **Training** (`forward_t` with `train`): a sample under the next key of its [`Rng`], through [`gaussian`].
 /// * **Evaluation** (`forward_t` without): the mean.

@@ -1,7 +1,7 @@
 //! The quantizer of wav2vec 2.0.
 
 use super::as_rows;
-use crate::distributions::likeliest;
+use crate::distributions::{likeliest, likeliest_one_hot};
 use crate::schedules::{Exponential, Schedule};
 use crate::{
     Key, KeySource, Rng, Temperature, check, gumbel_softmax_st, normal, tempered_softmax, uniform,
@@ -37,7 +37,8 @@ pub struct QuantizerConfig {
 }
 
 impl QuantizerConfig {
-    /// wav2vec 2.0 BASE: 2 groups of 320 codes, vectors of 256, the temperature from 2 by a factor of 0.999995 a step to 0.5.
+    /// wav2vec 2.0 BASE: 2 groups of 320 codes, vectors of 256, the temperature from 2 by a factor of 0.999995 a step to
+    /// 0.5.
     ///
     /// ```
     /// use candle_reparam::modules::QuantizerConfig;
@@ -88,13 +89,13 @@ impl QuantizerConfig {
 
 const NAME: &str = "GumbelVectorQuantizer";
 
-/// The vector quantizer of wav2vec 2.0: for every group a linear layer chooses one of the codebook's vectors, in training by
-/// straight-through Gumbel-softmax, in evaluation the likeliest; the groups' vectors are concatenated.
+/// The vector quantizer of wav2vec 2.0: for every group a linear layer chooses one of the codebook's vectors, in
+/// training by straight-through Gumbel-softmax, in evaluation the likeliest; the groups' vectors are concatenated.
 ///
-/// * **Weights**: `codevectors` `(1, groups codes, codevector_dim / groups)`, `weight_proj.weight` and `weight_proj.bias`, as
-///   in Hugging Face's `Wav2Vec2ForPreTraining` under the prefix `quantizer`; fairseq calls the first one `vars`. Fresh
-///   weights are those of fairseq: codebook uniform on (0, 1), projection normal with bias 0. Candle cannot repeat them on the CPU;
-///   [`initial_weights`](Self::initial_weights) can.
+/// * **Weights**: `codevectors` `(1, groups codes, codevector_dim / groups)`, `weight_proj.weight` and
+///   `weight_proj.bias`, as in Hugging Face's `Wav2Vec2ForPreTraining` under the prefix `quantizer`; fairseq calls the
+///   first one `vars`. Fresh weights are those of fairseq: codebook uniform on (0, 1), projection normal with bias 0.
+///   Candle cannot repeat them on the CPU; [`initial_weights`](Self::initial_weights) can.
 /// * **Shapes**: input `(.., input_dim)`, vectors `(.., codevector_dim)`, indices `(.., groups)`.
 /// * **Gradient**: in training to the input, the projection and the codebook; in evaluation to the codebook alone, as an
 ///   index has none. The diversity loss reaches input and projection in both.
@@ -134,7 +135,8 @@ pub struct GumbelVectorQuantizer {
 impl GumbelVectorQuantizer {
     /// From the configuration, the weights, and the source of keys for `forward_t`.
     ///
-    /// Errors: a size of 0; a `codevector_dim` that the groups cannot share; weights that are missing or of another shape.
+    /// Errors: a size of 0; a `codevector_dim` that the groups cannot share; weights that are missing or of another
+    /// shape.
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -404,7 +406,8 @@ impl Quantized {
     /// How many codes are in use: the exponential of the entropy of the likeliest codes' frequencies, summed over the
     /// groups; f32, without gradient. From `groups` (one code each) to `groups codes`.
     ///
-    /// A `mask` (u8, of the input's leading dims) counts the rows where it is not 0. Errors: a mask of another shape or dtype.
+    /// A `mask` (u8, of the input's leading dims) counts the rows where it is not 0. Errors: a mask of another shape or
+    /// dtype.
     ///
     /// ```
     /// # use candle_core::{DType, Device, Tensor};
@@ -418,18 +421,15 @@ impl Quantized {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn code_perplexity(&self, mask: Option<&Tensor>) -> Result<Tensor> {
-        let logits = self.logits.detach();
-        let (_, _, codes) = logits.dims3()?;
-        let chosen = likeliest(&logits)?;
-        let every = Tensor::arange(0, codes as u32, logits.device())?;
-        let one_hot = chosen.broadcast_eq(&every)?.to_dtype(DType::F32)?;
+        let one_hot = likeliest_one_hot(&self.logits)?.to_dtype(DType::F32)?;
         self.perplexity(&one_hot, mask)
     }
 
     /// How many codes the soft choices spread over: the exponential of the entropy of the softmax averaged over the rows,
     /// summed over the groups; f32, with gradient.
     ///
-    /// A `mask` (u8, of the input's leading dims) averages over the rows where it is not 0. Errors: a mask of another shape or dtype.
+    /// A `mask` (u8, of the input's leading dims) averages over the rows where it is not 0. Errors: a mask of another
+    /// shape or dtype.
     ///
     /// ```
     /// # use candle_core::{DType, Device, Tensor};

@@ -1,8 +1,8 @@
-//! Layers that sample, on `candle_nn`'s conventions: weights come from a `VarBuilder`, by the names that published checkpoints
-//! have, and the layers are `candle_nn::ModuleT`: they draw in training, and are deterministic in evaluation.
+//! Layers that sample, on `candle_nn`'s conventions: weights come from a `VarBuilder`, by the names that published
+//! checkpoints have, and the layers are `candle_nn::ModuleT`: they draw in training, and are deterministic in evaluation.
 //!
-//! Where a layer draws, it takes a key, or takes the next one of the [`Rng`](crate::Rng) that it was made with. Two layers
-//! made with clones of one `Rng` never share a key.
+//! Where a layer draws, it takes a key, or takes the next one of the [`Rng`](crate::Rng) that it was made with. Two
+//! layers made with clones of one `Rng` never share a key.
 //!
 //! | layer | training | evaluation |
 //! |---|---|---|

@@ -19,8 +19,8 @@ fn exponential_falls_to_its_floor_and_stays() {
     let tau = Exponential::new(2.0, 0.999_995, 0.5).unwrap();
     assert_eq!(tau.value(0), 2.0);
     assert_eq!(tau.value(1), 2.0 * 0.999_995);
-    // 2 * 0.999995^100000 = 2 exp(100000 ln 0.999995), from mpmath
-    assert!((tau.value(100_000) - 1.213_059_803_094_510_8).abs() < 1e-12);
+    // 2 * 0.999995^100000, from mpmath; the rounding of 0.999995 counts 100,000 times
+    assert!((tau.value(100_000) - 1.213_059_803_094_510_8).abs() < 1e-10);
     let last = (1..500_000).step_by(997).fold(2.0, |last, step| {
         let now = tau.value(step);
         assert!(now < last || now == 0.5, "{step}: {now} {last}");

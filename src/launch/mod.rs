@@ -14,10 +14,11 @@ mod view;
 pub(crate) use elementwise::elementwise;
 pub(crate) use extreme::extreme;
 pub(crate) use operands::Operands;
-pub(crate) use plan::{Grid, Path, WARP, columns, elementwise, looped, over_groups};
+pub(crate) use plan::{Grid, Path, WARP, columns, looped, over_groups};
 pub(crate) use race::{Winner, drawn_one_hot, race};
 pub(crate) use rows::{Forward, Operand, gradient, held_path, softmax, tau_gradient};
 pub(crate) use top_k::top_k;
+pub(crate) use view::KeyArg;
 
 use crate::rng::KeySource;
 use crate::rowwise::Rows;
@@ -30,7 +31,7 @@ use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Layout, Result, Shape, Storage, bail};
 use std::ops::Deref;
 use std::sync::Arc;
-use view::{KeyArg, Numbers, RowsArg, TauArg, View};
+use view::{Numbers, RowsArg, TauArg, View};
 
 // `text(module, dtype)`: the PTX of a kernel file compiled for a dtype; `MODULES`: the files' names.
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));

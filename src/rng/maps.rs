@@ -194,14 +194,12 @@ impl NoiseReal for f32 {
         let lanes = S::F32::LANES;
         let (out_a, out_b) = out[..2 * lanes].split_at_mut(lanes);
         let (a, b) = stream.blocks::<S>(first);
-        if N::REFINES != Refined::Nowhere {
-            if near_end::<S, N>(a).or(near_end::<S, N>(b)).any() {
-                let mut words = [0; GROUP];
-                second_words(stream, first, &mut words);
-                N::f32::<S, true>(a, S::U32::load(&words)).store(out_a);
-                N::f32::<S, true>(b, S::U32::load(&words[lanes..])).store(out_b);
-                return;
-            }
+        if N::REFINES != Refined::Nowhere && near_end::<S, N>(a).or(near_end::<S, N>(b)).any() {
+            let mut words = [0; GROUP];
+            second_words(stream, first, &mut words);
+            N::f32::<S, true>(a, S::U32::load(&words)).store(out_a);
+            N::f32::<S, true>(b, S::U32::load(&words[lanes..])).store(out_b);
+            return;
         }
         N::f32::<S, false>(a, a).store(out_a);
         N::f32::<S, false>(b, b).store(out_b);

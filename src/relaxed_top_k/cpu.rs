@@ -291,7 +291,7 @@ impl<E: Element, O: Element<Compute = E::Compute>> Kernel for Batch<'_, '_, E, O
             let room = (&mut flat[..], &mut block[..]);
             load::<S, E, _>(grad, job.rows, (slab, at), count, room, g, zero);
         }
-        for j in 0..count {
+        for (j, result) in values.iter_mut().enumerate().take(count) {
             let tau = job.tau.at(number + j);
             let scales = (E::Compute::exp_scale(tau), inverse::<E::Compute>(tau));
             let own = j * row..(j + 1) * row;
@@ -321,7 +321,7 @@ impl<E: Element, O: Element<Compute = E::Compute>> Kernel for Batch<'_, '_, E, O
             if !proper {
                 out.fill(nan);
             }
-            values[j] = if proper { E::Compute::of(value) } else { nan };
+            *result = if proper { E::Compute::of(value) } else { nan };
         }
         if per_row {
             push::<S, O>(piece, &values[..count]);

@@ -275,7 +275,18 @@ where
         let each = tau.detach().broadcast_as(logits.shape())?;
         let args = [logits, &each, grad];
         let to_logits = || self.op.with(self.to_logits).gradient(args);
-        let to_tau = || summed_like(&self.op.with(self.to_tau).gradient(args)?, tau);
+        let to_tau = || {
+            // Not rounded to a half type before it is summed; the noise is that of f32 in a half type too.
+            let [x, each, g] = match (logits.dtype(), tau.shape() == logits.shape()) {
+                (DType::F16 | DType::BF16, false) => &[
+                    wide(logits)?,
+                    wide(tau)?.broadcast_as(logits.shape())?,
+                    wide(grad)?,
+                ],
+                _ => &args.map(Tensor::clone),
+            };
+            summed_like(&self.op.with(self.to_tau).gradient([x, each, g])?, tau)
+        };
         Ok((
             logits.track_op().then(to_logits).transpose()?,
             tau.track_op().then(to_tau).transpose()?,
@@ -283,17 +294,17 @@ where
     }
 }
 
-/// The sum over the dims that `like` was broadcast in, in f32 at least, with the shape and dtype of `like`.
+fn wide(x: &Tensor) -> Result<Tensor> {
+    x.detach().to_dtype(DType::F32)
+}
+
+/// The sum over the dims that `like` was broadcast in, with the shape and dtype of `like`.
 fn summed_like(grad: &Tensor, like: &Tensor) -> Result<Tensor> {
     let missing = grad.rank() - like.rank();
     let is_summed = |&d: &usize| d < missing || like.dims()[d - missing] != grad.dims()[d];
     let dims: Vec<usize> = (0..grad.rank()).filter(is_summed).collect();
-    let wide = match grad.dtype() {
-        DType::F16 | DType::BF16 => &grad.to_dtype(DType::F32)?,
-        _ => grad,
-    };
     // One dim after the other, the last one first: no sum is longer than a dim, and each of the first is of neighbours.
-    let mut sum = wide.clone();
+    let mut sum = grad.clone();
     for &dim in dims.iter().rev() {
         sum = sum.sum_keepdim(dim)?;
     }

@@ -108,7 +108,7 @@ pub struct GaussianParameters {
 }
 
 impl GaussianParameters {
-    /// The mean.
+    /// The mean of each dimension.
     ///
     /// ```
     /// # use candle_core::{DType, Device, Tensor};

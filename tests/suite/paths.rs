@@ -647,6 +647,7 @@ const CASES: &[(Case, &[&str])] = &[
             "gumbel_top_k_keys",
             "gumbel_top_k_sort",
             "gumbel_top_k_merge",
+            "gumbel_top_k_sort",
             "gumbel_top_k_write",
         ],
     ),

@@ -2,7 +2,9 @@
 //! reference is computed here in double precision, in the order of the textbooks.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use candle_reparam::{Key, decoupled_st, gumbel, gumbel_rao, gumbel_softmax_st, reinmax, uniform};
+use candle_reparam::{
+    Key, decoupled_st, exponential, gumbel, gumbel_rao, gumbel_softmax_st, reinmax,
+};
 
 use super::devices::devices;
 use super::oracle::{self, Kind, Rows};
@@ -106,16 +108,13 @@ pub fn rao_key(key: Key, k: usize) -> Key {
     Key::new(folded.seed, stream)
 }
 
-/// The exponential variates of every sample, from the uniforms of the public op.
+/// The exponential variates of every sample, those of the public op.
 pub fn rao_noise(x: &Tensor, samples: usize, key: Key) -> Vec<Vec<f64>> {
     (0..samples)
         .map(|k| {
             let wide = data::compute(x.dtype());
-            let u = uniform(x.shape(), wide, &Device::Cpu, rao_key(key, k)).unwrap();
-            data::values(&u)
-                .into_iter()
-                .map(|u| -(-u).ln_1p())
-                .collect()
+            let e = exponential(x.shape(), wide, &Device::Cpu, rao_key(key, k)).unwrap();
+            data::values(&e)
         })
         .collect()
 }

@@ -206,7 +206,7 @@ fn a_tensor_of_temperatures_broadcasts() {
                     for (name, view) in layouts::variants(&tau) {
                         let got = gate.apply(&x, &view, KEY).unwrap();
                         let want = gate
-                            .apply(&x, &view.force_contiguous().unwrap(), KEY)
+                            .apply(&x, view.force_contiguous().unwrap(), KEY)
                             .unwrap();
                         data::assert_same(&got, &want, || format!("{gate:?} {shape:?} {name}"));
                     }

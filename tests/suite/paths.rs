@@ -706,7 +706,7 @@ const CASES: &[(Case, &[&str])] = &[
     (
         ("gumbel_top_k_st", COLUMNS),
         &[
-            "gumbel_top_k_lanes",
+            "gumbel_top_k_lanes_across",
             "gumbel_top_k_st_lanes",
             "relaxed_top_k_gradient_lanes",
         ],
@@ -863,6 +863,7 @@ fn each_op_takes_the_path_that_its_shape_and_layout_ask_for() {
         .collect();
     let test = "paths::each_op_takes_the_path_that_its_shape_and_layout_ask_for";
     counted(test, |device, mut launches| {
+        let mut wrong = vec![];
         for &(case, kernels) in CASES {
             for dtype in FLOATS {
                 run(case, dtype, device).unwrap();
@@ -873,9 +874,12 @@ fn each_op_takes_the_path_that_its_shape_and_layout_ask_for() {
                     .iter()
                     .map(|k| format!("{k}_{}", dtype.as_str()))
                     .collect();
-                assert_eq!(launched, want, "{case:?} {dtype:?}");
+                if launched != want {
+                    wrong.push(format!("{case:?} {dtype:?}: {launched:?}, not {want:?}"));
+                }
             }
         }
+        assert!(wrong.is_empty(), "{wrong:#?}");
     });
 }
 

@@ -39,7 +39,8 @@ fn exponential_falls_to_its_floor_and_stays() {
 
 #[test]
 fn linear_and_cosine_go_from_end_to_end() {
-    let schedules: [(&str, fn(f64, f64, u64) -> Box<dyn Schedule>); 2] = [
+    type Make = fn(f64, f64, u64) -> Box<dyn Schedule>;
+    let schedules: [(&str, Make); 2] = [
         ("linear", |a, b, n| Box::new(Linear::new(a, b, n).unwrap())),
         ("cosine", |a, b, n| Box::new(Cosine::new(a, b, n).unwrap())),
     ];
@@ -143,7 +144,8 @@ fn several_states_share_a_file_with_weights() {
         optimizer
             .backward_step(&w.sqr().unwrap().sum_all().unwrap())
             .unwrap();
-        (rate.step(), tau.step());
+        rate.step();
+        tau.step();
     }
     tau.set_step(1 << 60); // more than a float or an f64 cast would keep beside 1
     tau.step();

@@ -324,7 +324,7 @@ fn parameters_that_are_none_are_refused_by_name_value_and_place() {
             &["tau"],
         );
         refused(
-            RelaxedBernoulli::from_logits(&one, &t32(&[tau], &[1])),
+            RelaxedBernoulli::from_logits(&one, t32(&[tau], &[1])),
             "RelaxedBernoulli",
             &["tau"],
         );

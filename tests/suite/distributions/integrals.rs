@@ -70,7 +70,7 @@ fn densities_on_the_line() {
     check_line(&Gumbel::new(&s(-0.4), &s(1.3)).unwrap());
     check_line(&Logistic::new(&s(0.4), &s(0.7)).unwrap());
     check_line(&LogitRelaxedBernoulli::from_logits(&s(0.4), 0.7).unwrap());
-    check_line(&LogitRelaxedBernoulli::from_logits(&s(-0.8), &s(1.7)).unwrap());
+    check_line(&LogitRelaxedBernoulli::from_logits(&s(-0.8), s(1.7)).unwrap());
 }
 
 #[test]

@@ -30,13 +30,13 @@ fn all(batch: &[usize], dtype: DType) -> Vec<Box<dyn Distribution>> {
         Box::new(Bernoulli::from_logits(&zero).unwrap()),
         Box::new(RelaxedBernoulli::from_logits(&zero, 1.0).unwrap()),
         Box::new(
-            LogitRelaxedBernoulli::from_logits(&zero, &zeros(&[], dtype).exp().unwrap()).unwrap(),
+            LogitRelaxedBernoulli::from_logits(&zero, zeros(&[], dtype).exp().unwrap()).unwrap(),
         ),
         Box::new(Categorical::from_logits(&classes).unwrap()),
         Box::new(OneHotCategorical::from_logits(&classes).unwrap()),
         Box::new(RelaxedOneHotCategorical::new(&classes, 1.0).unwrap()),
         Box::new(
-            ExpRelaxedOneHotCategorical::new(&classes, &zeros(&[1], dtype).exp().unwrap()).unwrap(),
+            ExpRelaxedOneHotCategorical::new(&classes, zeros(&[1], dtype).exp().unwrap()).unwrap(),
         ),
     ]
 }
@@ -81,7 +81,7 @@ fn samples_and_densities_have_their_shapes_and_dtypes() {
                     match result {
                         Ok(t) if what == "entropy" => assert_eq!(t.dims(), batch),
                         Ok(t) => {
-                            assert_eq!(t.dims(), [batch, event].concat(), "{what} {}", p.name())
+                            assert_eq!(t.dims(), [batch, event].concat(), "{what} {}", p.name());
                         }
                         Err(error) => {
                             let error = error.to_string();

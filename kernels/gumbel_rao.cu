@@ -5,7 +5,8 @@
 
 // Groups that a thread holds: of each the rarity, the gradient, the weight and the result, half as many as elsewhere.
 constexpr int SHARE = HELD / 2;
-constexpr u32 BLOCK_THREADS = 512;
+// As many as leave a thread the registers for its share.
+constexpr u32 BLOCK_THREADS = sizeof(Real) == 8 ? 384 : 512;
 
 #define SHAPE                                                                                              \
     const __grid_constant__ Rows rows, const __grid_constant__ Tau tau, const __grid_constant__ Key key, u32 samples

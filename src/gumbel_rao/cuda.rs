@@ -4,9 +4,6 @@ use crate::rng::KeySource;
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, DType, Layout, Result, Shape};
 
-/// Threads of a block, as in kernels/gumbel_rao.cu.
-const THREADS: usize = 512;
-
 pub(super) fn gradient(
     op: &Average,
     logits: (&CudaStorage, &Layout),
@@ -26,8 +23,10 @@ pub(super) fn gradient(
         there => there.clone(),
     };
     let key = KeyStorage::new(NAME, &key)?;
+    // As in kernels/gumbel_rao.cu: f64 takes more registers.
+    let threads = if dtype == DType::F64 { 384 } else { 512 };
     let operands = Operands([logits, drawn, grad]);
-    let (path, rows) = operands.path(&context, op.dim, 2, THREADS)?;
+    let (path, rows) = operands.path(&context, op.dim, 2, threads)?;
     let (grid, samples) = (path.grid(rows, context.group()), op.samples as usize);
     // Six numbers for each sample of a row that no team holds.
     let size = if dtype == DType::F64 { 6 } else { 3 };
@@ -45,7 +44,7 @@ pub(super) fn gradient(
         args.number(samples)?;
         let grid = Grid {
             blocks: rows.count() * samples,
-            x: THREADS,
+            x: threads,
             y: 1,
         };
         args.launch("gumbel_rao_gradient_sums", grid)?;

@@ -30,7 +30,7 @@ use Lies::{Contiguous, Transposed};
 /// one by one, the latter also where a view makes them so.
 const LANES: (&[usize], usize, Lies) = (&[5, 10], 1, Contiguous);
 const STRIDED_LANES: (&[usize], usize, Lies) = (&[5, 10], 1, Transposed);
-const BLOCK: (&[usize], usize, Lies) = (&[3, 4096], 1, Contiguous);
+const BLOCK: (&[usize], usize, Lies) = (&[3, 3072], 1, Contiguous);
 const PIECES: (&[usize], usize, Lies) = (&[2, 40_960], 1, Contiguous);
 const COLUMNS: (&[usize], usize, Lies) = (&[2, 40, 64], 1, Contiguous);
 const ODD_COLUMNS: (&[usize], usize, Lies) = (&[2, 40, 17], 1, Contiguous);

@@ -434,7 +434,7 @@ fn every_kernel_has_its_row() {
         for name in entries(ptx) {
             let name = name.strip_suffix(&*suffix).expect("the dtype");
             let other = |o: &&str| name.ends_with(*o) || name.starts_with(*o);
-            if !rows.contains(name) && !OTHERS.iter().any(|o| other(&o)) {
+            if !rows.contains(name) && !OTHERS.iter().any(other) {
                 missing.insert(name.to_string());
             }
         }

@@ -14,6 +14,8 @@ use crate::support::{
 
 /// The draw that is verified.
 const KEY: Key = Key::new(7, 8);
+/// One whose samples are further from the clamp than rounding is, on either side of which the gradient is another.
+const HARD_KEY: Key = Key::new(7, 9);
 const TAU: f64 = 0.5;
 const STRETCH: (f64, f64) = (-0.1, 1.1);
 
@@ -27,7 +29,7 @@ const RELAXED: Op = Op {
         moves: read_and_written,
         verify: |x| {
             let got = binary_concrete(&x[0], TAU, KEY)?;
-            verify::forward(&got, &[x[0].clone(), noise(x)?], relaxed)
+            verify::forward(&got, &[x[0].clone(), noise(x, KEY)?], relaxed)
         },
     },
     backward: Some(Pass {
@@ -35,7 +37,7 @@ const RELAXED: Op = Op {
         moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| {
             let op = |x: &[Tensor]| binary_concrete(&x[0], TAU, KEY);
-            verify::gradient(x, &[noise(x)?], op, relaxed)
+            verify::gradient(x, &[noise(x, KEY)?], op, relaxed)
         },
     }),
 };
@@ -50,7 +52,7 @@ const STRAIGHT_THROUGH: Op = Op {
         moves: read_and_written,
         verify: |x| {
             let got = binary_concrete_st(&x[0], TAU, KEY)?;
-            verify::forward(&got, &[x[0].clone(), noise(x)?], |x| {
+            verify::forward(&got, &[x[0].clone(), noise(x, KEY)?], |x| {
                 (&x[0] + &x[1])?.gt(0f64)?.to_dtype(DType::F64)
             })
         },
@@ -59,7 +61,7 @@ const STRAIGHT_THROUGH: Op = Op {
         moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| {
             let op = |x: &[Tensor]| binary_concrete_st(&x[0], TAU, KEY);
-            verify::gradient(x, &[noise(x)?], op, relaxed)
+            verify::gradient(x, &[noise(x, KEY)?], op, relaxed)
         },
     }),
 };
@@ -73,15 +75,15 @@ const HARD: Op = Op {
     forward: Pass {
         moves: read_and_written,
         verify: |x| {
-            let got = hard_concrete(&x[0], TAU, STRETCH, KEY)?;
-            verify::forward(&got, &[x[0].clone(), noise(x)?], hard)
+            let got = hard_concrete(&x[0], TAU, STRETCH, HARD_KEY)?;
+            verify::forward(&got, &[x[0].clone(), noise(x, HARD_KEY)?], hard)
         },
     },
     backward: Some(Pass {
         moves: |shape, size| 3 * shape.elements() * size,
         verify: |x| {
-            let op = |x: &[Tensor]| hard_concrete(&x[0], TAU, STRETCH, KEY);
-            verify::gradient(x, &[noise(x)?], op, hard)
+            let op = |x: &[Tensor]| hard_concrete(&x[0], TAU, STRETCH, HARD_KEY);
+            verify::gradient(x, &[noise(x, HARD_KEY)?], op, hard)
         },
     }),
 };
@@ -117,8 +119,8 @@ fn read_and_written(shape: Shape, size: u64) -> u64 {
 }
 
 /// As the op draws it: rounded to a narrower dtype only with its result.
-fn noise(x: &[Tensor]) -> candle_core::Result<Tensor> {
-    logistic(x[0].shape(), DType::F32, x[0].device(), KEY)
+fn noise(x: &[Tensor], key: Key) -> candle_core::Result<Tensor> {
+    logistic(x[0].shape(), DType::F32, x[0].device(), key)
 }
 
 fn relaxed(x: &[Tensor]) -> candle_core::Result<Tensor> {

@@ -503,6 +503,36 @@ fn kinks_and_steps_have_the_bits_of_the_cpu() {
 }
 
 #[test]
+fn gates_of_views_are_near_those_of_the_cpu() {
+    for dtype in FLOATS {
+        let x = data::random(&[5, 11], 21, 2.0, dtype, &Device::Cpu);
+        let tau = (data::random(&[5, 11], 22, 1.0, dtype, &Device::Cpu)
+            .abs()
+            .unwrap()
+            + 0.5)
+            .unwrap();
+        for gate in Gate::ALL {
+            for which in 0..3 {
+                let label = format!("{gate:?} of a view, gradient {which}");
+                close(&label, None, 4.0 * tolerance(dtype), |d| {
+                    let x = Var::from_tensor(&x.to_device(d)?)?;
+                    let tau = Var::from_tensor(&tau.to_device(d)?)?;
+                    let (xs, taus) = (x.as_tensor().t()?, tau.as_tensor().t()?);
+                    let y = match which {
+                        0 => gate.apply(&xs, 0.7, Key::new(6, 8))?,
+                        _ => gate.apply(&xs, &taus, Key::new(6, 8))?,
+                    };
+                    let w = data::random(y.shape(), 5, 1.0, dtype, &Device::Cpu);
+                    let grads = (y * w.to_device(d)?)?.sum_all()?.backward()?;
+                    let of = if which == 2 { &tau } else { &x };
+                    Ok(grads.get(of.as_tensor()).expect("a gradient").clone())
+                });
+            }
+        }
+    }
+}
+
+#[test]
 fn gates_are_near_those_of_the_cpu_and_drawn_ones_have_their_bits() {
     for dtype in FLOATS {
         for (shape, dim) in ROWS {

@@ -503,6 +503,32 @@ fn kinks_and_steps_have_the_bits_of_the_cpu() {
 }
 
 #[test]
+fn pairs_of_views_are_near_those_of_the_cpu() {
+    for dtype in FLOATS {
+        let a = data::random(&[5, 11], 21, 2.0, dtype, &Device::Cpu);
+        let b = data::random(&[5, 11], 22, 2.0, dtype, &Device::Cpu);
+        for hinge in [false, true] {
+            for second in [false, true] {
+                let label = format!("hinge {hinge} of views, gradient of the second {second}");
+                close(&label, None, 4.0 * tolerance(dtype), |d| {
+                    let a = Var::from_tensor(&a.to_device(d)?)?;
+                    let b = Var::from_tensor(&b.to_device(d)?)?;
+                    let (x, y) = (a.as_tensor().t()?, b.as_tensor().t()?);
+                    let z = match hinge {
+                        true => candle_reparam::subgradient::hinge(&x, &y, 1.0, None)?,
+                        false => candle_reparam::subgradient::maximum(&x, &y, None)?,
+                    };
+                    let w = data::random(z.shape(), 5, 1.0, dtype, &Device::Cpu);
+                    let grads = (z * w.to_device(d)?)?.sum_all()?.backward()?;
+                    let of = if second { &b } else { &a };
+                    Ok(grads.get(of.as_tensor()).expect("a gradient").clone())
+                });
+            }
+        }
+    }
+}
+
+#[test]
 fn gates_of_views_are_near_those_of_the_cpu() {
     for dtype in FLOATS {
         let x = data::random(&[5, 11], 21, 2.0, dtype, &Device::Cpu);

@@ -3,7 +3,7 @@
 
 #![allow(missing_docs, reason = "hidden from the documentation")]
 
-use crate::backward::{Family, TauTensor, logits_gradient};
+use crate::backward::{self, Family};
 use crate::math::scalar;
 use crate::output::parallel;
 use crate::rng::{
@@ -11,6 +11,7 @@ use crate::rng::{
 };
 use crate::rowwise::{Rows, SoftmaxGradient, Source, Tau, gradient_into};
 use crate::simd::{self, Bits, Float, Kernel, LANES_F32, Level, Simd, dispatch};
+use crate::tempered::{Target, TauTensor};
 use candle_core::{CpuStorage, Layout, Result, Shape, Tensor};
 use std::marker::PhantomData;
 use std::sync::Mutex;
@@ -118,12 +119,13 @@ maps! {
 
 /// The softmax's backward kernel alone, on the tensors' device: from the result and its gradient to that of the logits.
 pub fn softmax_gradient(y: &Tensor, g: &Tensor, tau: f64, dim: usize) -> Result<Tensor> {
-    logits_gradient(
+    backward::softmax_gradient(
         "softmax_gradient",
         Family::Softmax,
         dim,
         (y, g),
         TauTensor::Fixed(tau),
+        Target::Input,
     )
 }
 

@@ -112,6 +112,7 @@ mod simd;
 pub mod straight_through;
 pub mod subgradient;
 mod temperature;
+mod tempered;
 mod tempered_softmax;
 
 pub use binary_concrete::{

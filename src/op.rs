@@ -3,11 +3,8 @@
 use crate::element::Element;
 use crate::rng::{Key, Stream};
 use crate::rowwise::{Perturbed, Rows, Source, Tau, argmax, one_hots};
-use crate::temperature::Checked;
 use candle_core::op::BackpropOp;
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor,
-};
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor};
 
 /// Runs `$body` with `$E` standing for the element type of `$dtype`.
 macro_rules! by_dtype {
@@ -48,18 +45,6 @@ impl<'a> TauArg<'a> {
             TauArg::Fixed(tau) => Tau::Fixed(tau),
             TauArg::Rows(storage, layout) => Tau::Rows(Source::new(storage, layout)?),
         })
-    }
-}
-
-/// Applies an op of logits and a temperature, which it takes as a number or as its second argument.
-pub(crate) fn apply<O>(logits: &Tensor, tau: &Checked, op: impl Fn(f64) -> O) -> Result<Tensor>
-where
-    O: CustomOp1 + CustomOp2 + Send + Sync + 'static,
-{
-    match tau {
-        Checked::Fixed(tau) => logits.apply_op1(op(*tau)),
-        // The number is not looked at where there is a tensor.
-        Checked::Rows(tau) => logits.apply_op2(tau, op(f64::NAN)),
     }
 }
 

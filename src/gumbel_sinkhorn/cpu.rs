@@ -1,6 +1,6 @@
 use super::assignment::Assignment;
+use super::matrices_of;
 use super::solver::Solver;
-use super::{Target, matrices_of};
 use crate::element::{Element, Vector};
 use crate::math::Real;
 use crate::op::{TauArg, by_dtype, dtype};
@@ -8,6 +8,7 @@ use crate::output::{Piece, Split, fill};
 use crate::rng::{FILL_SLACK, Key, Stream};
 use crate::rowwise::{GRAIN_NOISE, Perturbed, Plain, Scores, Source, Tau, push, row_map};
 use crate::simd::{Float, Kernel, Simd, dispatch};
+use crate::tempered::Target;
 use candle_core::{CpuStorage, Layout, Result, Shape};
 
 /// What is computed of each matrix.
@@ -54,7 +55,7 @@ pub(super) fn gradient(
         };
         let (out, taus) = run(scores, key, all, layout);
         Ok(match target {
-            Target::Scores => (E::storage(out), layout.shape().clone()),
+            Target::Input => (E::storage(out), layout.shape().clone()),
             Target::Tau => {
                 let taus = taus.into_iter().map(<<E as Element>::Wide as Element>::round).collect();
                 (<<E as Element>::Wide as Element>::storage(taus), super::tau_shape(layout))

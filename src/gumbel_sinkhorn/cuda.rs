@@ -1,5 +1,6 @@
-use super::{Sinkhorn, Target, matrices_of, tau_shape};
+use super::{Sinkhorn, matrices_of, tau_shape};
 use crate::launch::{Context, Grid, KeyArg, KeyStorage, Tau};
+use crate::tempered::Target;
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, DType, Layout, Result, Shape, bail};
 
@@ -146,7 +147,7 @@ pub(super) fn gradient(
     let layout = input.1;
     let plan = Plan::new(op, &context, layout, true)?;
     let (name, mut out, shape) = match target {
-        Target::Scores => {
+        Target::Input => {
             let out = context.output(input.0.dtype(), layout.shape().elem_count())?;
             ("gradient", out, layout.shape().clone())
         }

@@ -11,14 +11,15 @@ mod sums;
 use crate::check;
 #[cfg(feature = "cuda")]
 use crate::launch::Tau;
-use crate::op::{TauArg, apply};
-use crate::rng::KeySource;
+use crate::op::TauArg;
+use crate::rng::{Key, KeySource};
 use crate::temperature::Temperature;
+use crate::tempered::{
+    Gradients, Target, TauTensor, Tempered, TemperedPair, apply, apply_pair, gradients,
+};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
-};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 
 /// More are refused: each keeps scales for the backward pass.
 const MOST_ITERATIONS: usize = 1 << 20;
@@ -195,13 +196,13 @@ fn run(
     }
     let rank = scores.rank();
     let tau = tau.check_over(name, ("scores", scores), "matrix", rank - 2..rank)?;
-    apply(scores, &tau, |tau| Sinkhorn {
+    let op = Sinkhorn {
         name,
         hard,
         iterations,
-        tau,
-        key: key.clone(),
-    })
+        key,
+    };
+    apply(scores, &tau, op)
 }
 
 /// The number of a tensor's matrices, and their size.
@@ -219,101 +220,49 @@ fn tau_shape(layout: &Layout) -> Shape {
     dims.into()
 }
 
-/// What a backward pass computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Scores,
-    Tau,
-}
-
 #[derive(Clone)]
 struct Sinkhorn {
     name: &'static str,
     /// Whether the forward result is the permutation.
     hard: bool,
     iterations: usize,
-    /// Not looked at where the temperatures are an argument.
-    tau: f64,
     /// None without noise.
     key: Option<KeySource>,
 }
 
 impl Sinkhorn {
-    fn forward(&self, input: (&CpuStorage, &Layout), tau: TauArg) -> Result<(CpuStorage, Shape)> {
-        let key = self.key.as_ref().map(KeySource::now).transpose()?;
+    fn key_now(&self) -> Result<Option<Key>> {
+        self.key.as_ref().map(KeySource::now).transpose()
+    }
+}
+
+impl Tempered for Sinkhorn {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu(&self, input: (&CpuStorage, &Layout), tau: TauArg) -> Result<(CpuStorage, Shape)> {
+        let key = self.key_now()?;
         cpu::forward(self.name, self.hard, self.iterations, key, input, tau)
     }
 
-    fn gradient(&self, target: Target) -> Gradient {
-        let op = self.clone();
-        Gradient { op, target }
-    }
-}
-
-impl CustomOp1 for Sinkhorn {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward((storage, layout), TauArg::Fixed(self.tau))
-    }
-
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        cuda::forward(self, (storage, layout), Tau::Fixed(self.tau))
+    fn cuda(&self, input: (&CudaStorage, &Layout), tau: Tau) -> Result<(CudaStorage, Shape)> {
+        cuda::forward(self, input, tau)
     }
 
-    fn bwd(&self, scores: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let op = self.gradient(Target::Scores);
-        scores.apply_op2_no_bwd(grad, &op).map(Some)
-    }
-}
-
-impl CustomOp2 for Sinkhorn {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward((s1, l1), TauArg::Rows(s2, l2))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        cuda::forward(self, (s1, l1), Tau::Rows(s2, l2))
-    }
-
-    fn bwd(
+    fn backward(
         &self,
         scores: &Tensor,
-        tau: &Tensor,
+        tau: TauTensor,
         _: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<Gradients> {
         // A pass for each: the gradients of the temperatures are not rounded to a half type, those of the scores are.
-        let gradient = |arg: &Tensor, target| {
-            let op = self.gradient(target);
-            arg.track_op()
-                .then(|| scores.apply_op3_no_bwd(grad, tau, &op))
-                .transpose()
-        };
-        Ok((
-            gradient(scores, Target::Scores)?,
-            gradient(tau, Target::Tau)?,
-        ))
+        gradients(scores, tau, |target| {
+            let op = self.clone();
+            apply_pair(scores, grad, tau, Gradient { op, target })
+        })
     }
 }
 
@@ -323,80 +272,28 @@ struct Gradient {
     target: Target,
 }
 
-impl Gradient {
+impl TemperedPair for Gradient {
+    fn name(&self) -> &'static str {
+        self.op.name
+    }
+
     fn cpu(
         &self,
         scores: (&CpuStorage, &Layout),
         grad: (&CpuStorage, &Layout),
         tau: TauArg,
     ) -> Result<(CpuStorage, Shape)> {
-        let Sinkhorn {
-            name,
-            iterations,
-            ref key,
-            ..
-        } = self.op;
-        let key = key.as_ref().map(KeySource::now).transpose()?;
+        let (name, iterations, key) = (self.op.name, self.op.iterations, self.op.key_now()?);
         cpu::gradient(name, self.target, iterations, key, scores, grad, tau)
     }
-}
-
-impl CustomOp2 for Gradient {
-    fn name(&self) -> &'static str {
-        self.op.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.cpu((s1, l1), (s2, l2), TauArg::Fixed(self.op.tau))
-    }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
+    fn cuda(
         &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
+        scores: (&CudaStorage, &Layout),
+        grad: (&CudaStorage, &Layout),
+        tau: Tau,
     ) -> Result<(CudaStorage, Shape)> {
-        let tau = Tau::Fixed(self.op.tau);
-        cuda::gradient(&self.op, self.target, (s1, l1), (s2, l2), tau)
-    }
-}
-
-impl CustomOp3 for Gradient {
-    fn name(&self) -> &'static str {
-        self.op.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.cpu((s1, l1), (s2, l2), TauArg::Rows(s3, l3))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-        s3: &CudaStorage,
-        l3: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let tau = Tau::Rows(s3, l3);
-        cuda::gradient(&self.op, self.target, (s1, l1), (s2, l2), tau)
+        cuda::gradient(&self.op, self.target, scores, grad, tau)
     }
 }

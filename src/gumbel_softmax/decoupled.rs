@@ -6,6 +6,7 @@ use crate::check;
 use crate::launch;
 use crate::op::drawn_one_hot;
 use crate::rng::KeySource;
+use crate::tempered::{TauTensor, apply_pair};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::shape::Dim;
@@ -78,7 +79,6 @@ pub fn decoupled_st(
             name: NAME,
             hard: true,
             dim,
-            tau: 1.0,
             key,
         },
         ratio,
@@ -121,7 +121,7 @@ impl CustomOp1 for Decoupled {
     fn bwd(&self, logits: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let logits = scaled(&logits.detach(), self.ratio)?;
         let op = StraightThrough(self.relaxed.clone());
-        let gradient = logits.apply_op2_no_bwd(grad, &op)?;
+        let gradient = apply_pair(&logits, grad, TauTensor::Fixed(1.0), op)?;
         scaled(&gradient, self.ratio).map(Some)
     }
 }

@@ -7,17 +7,20 @@ mod decoupled;
 
 pub use decoupled::decoupled_st;
 
-use crate::backward::{Family, TauTensor, logits_gradient, rows_tau_gradient};
+use crate::backward::{Family, softmax_gradient};
 use crate::check;
 #[cfg(feature = "cuda")]
-use crate::launch::{Tau, drawn_one_hot as drawn_one_hot_cuda};
-use crate::op::{TauArg, apply, drawn_one_hot};
+use crate::launch::{self, Tau};
+use crate::op::{TauArg, drawn_one_hot};
 use crate::rng::KeySource;
 use crate::temperature::Temperature;
+use crate::tempered::{
+    Gradients, TauTensor, Tempered, TemperedPair, apply, apply_pair, apply_untracked, gradients,
+};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::shape::Dim;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor};
 
 /// A relaxed sample of a one-hot: `softmax((logits + g) / tau)` over `dim`, with `g` standard Gumbel noise; the
 /// Gumbel-softmax or Concrete distribution.
@@ -113,13 +116,13 @@ fn run(
         check::rows(name, logits, dim)?
     };
     let tau = tau.check(name, logits, dim)?;
-    apply(logits, &tau, |tau| GumbelSoftmax {
+    let op = GumbelSoftmax {
         name,
         hard,
         dim,
-        tau,
-        key: key.clone(),
-    })
+        key,
+    };
+    apply(logits, &tau, op)
 }
 
 #[derive(Clone)]
@@ -128,15 +131,17 @@ struct GumbelSoftmax {
     /// Whether the forward result is the one-hot.
     hard: bool,
     dim: usize,
-    tau: f64,
     key: KeySource,
 }
 
-impl GumbelSoftmax {
-    fn forward(
+impl Tempered for GumbelSoftmax {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu(
         &self,
-        storage: &CpuStorage,
-        layout: &Layout,
+        (storage, layout): (&CpuStorage, &Layout),
         tau: TauArg,
     ) -> Result<(CpuStorage, Shape)> {
         let key = self.key.now()?;
@@ -148,196 +153,70 @@ impl GumbelSoftmax {
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_forward(
-        &self,
-        input: (&CudaStorage, &Layout),
-        tau: Tau,
-    ) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, input: (&CudaStorage, &Layout), tau: Tau) -> Result<(CudaStorage, Shape)> {
         if self.hard {
-            drawn_one_hot_cuda(self.name, self.dim, &self.key, input)
+            launch::drawn_one_hot(self.name, self.dim, &self.key, input)
         } else {
             cuda::relaxed(self.name, self.dim, &self.key, input, tau)
         }
     }
 
-    fn relaxed(&self) -> Self {
-        Self {
-            hard: false,
-            ..self.clone()
-        }
-    }
-}
-
-impl CustomOp1 for GumbelSoftmax {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward(storage, layout, TauArg::Fixed(self.tau))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.cuda_forward((storage, layout), Tau::Fixed(self.tau))
-    }
-
-    fn bwd(&self, logits: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = if self.hard {
-            logits.apply_op2_no_bwd(grad, &StraightThrough(self.clone()))
-        } else {
-            let family = Family::Softmax;
-            logits_gradient(
-                self.name,
-                family,
-                self.dim,
-                (res, grad),
-                TauTensor::Fixed(self.tau),
-            )
-        };
-        gradient.map(Some)
-    }
-}
-
-impl CustomOp2 for GumbelSoftmax {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, TauArg::Rows(s2, l2))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.cuda_forward((s1, l1), Tau::Rows(s2, l2))
-    }
-
-    fn bwd(
+    fn backward(
         &self,
         logits: &Tensor,
-        tau: &Tensor,
+        tau: TauTensor,
         res: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        if self.hard && !tau.track_op() {
+    ) -> Result<Gradients> {
+        if self.hard && !tau.is_tracked() {
             let op = StraightThrough(self.clone());
-            return Ok((Some(logits.apply_op3_no_bwd(grad, tau, &op)?), None));
+            return Ok((Some(apply_pair(logits, grad, tau, op)?), None));
         }
         // Both gradients need the relaxed sample: draw it once.
         let drawn;
         let relaxed = if self.hard {
-            drawn = logits.apply_op2_no_bwd(tau, &self.relaxed())?;
+            let op = Self {
+                hard: false,
+                ..self.clone()
+            };
+            drawn = apply_untracked(logits, tau, op)?;
             &drawn
         } else {
             res
         };
-        let (family, pair) = (Family::Softmax, (relaxed, grad));
-        let logits = logits
-            .track_op()
-            .then(|| logits_gradient(self.name, family, self.dim, pair, TauTensor::Rows(tau)))
-            .transpose()?;
-        let tau = tau
-            .track_op()
-            .then(|| rows_tau_gradient(self.name, family, self.dim, pair, tau))
-            .transpose()?;
-        Ok((logits, tau))
+        let (name, family, dim) = (self.name, Family::Softmax, self.dim);
+        gradients(logits, tau, |target| {
+            softmax_gradient(name, family, dim, (relaxed, grad), tau, target)
+        })
     }
 }
 
 /// The backward pass of the one-hot: from the logits, their noise and the gradient, in one buffer.
 struct StraightThrough(GumbelSoftmax);
 
-impl CustomOp2 for StraightThrough {
+impl TemperedPair for StraightThrough {
     fn name(&self) -> &'static str {
         self.0.name
     }
 
-    fn cpu_fwd(
+    fn cpu(
         &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
+        logits: (&CpuStorage, &Layout),
+        grad: (&CpuStorage, &Layout),
+        tau: TauArg,
     ) -> Result<(CpuStorage, Shape)> {
-        let GumbelSoftmax {
-            name,
-            dim,
-            tau,
-            ref key,
-            ..
-        } = self.0;
-        let tau = TauArg::Fixed(tau);
-        cpu::straight_through(name, dim, key.now()?, (s1, l1), (s2, l2), tau)
+        let GumbelSoftmax { name, dim, key, .. } = &self.0;
+        cpu::straight_through(name, *dim, key.now()?, logits, grad, tau)
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
+    fn cuda(
         &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
+        logits: (&CudaStorage, &Layout),
+        grad: (&CudaStorage, &Layout),
+        tau: Tau,
     ) -> Result<(CudaStorage, Shape)> {
-        let GumbelSoftmax {
-            name,
-            dim,
-            tau,
-            ref key,
-            ..
-        } = self.0;
-        let tau = Tau::Fixed(tau);
-        cuda::straight_through(name, dim, key, (s1, l1), (s2, l2), tau)
-    }
-}
-
-impl CustomOp3 for StraightThrough {
-    fn name(&self) -> &'static str {
-        self.0.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let GumbelSoftmax {
-            name, dim, ref key, ..
-        } = self.0;
-        let tau = TauArg::Rows(s3, l3);
-        cpu::straight_through(name, dim, key.now()?, (s1, l1), (s2, l2), tau)
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-        s3: &CudaStorage,
-        l3: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let GumbelSoftmax {
-            name, dim, ref key, ..
-        } = self.0;
-        let tau = Tau::Rows(s3, l3);
-        cuda::straight_through(name, dim, key, (s1, l1), (s2, l2), tau)
+        let GumbelSoftmax { name, dim, key, .. } = &self.0;
+        cuda::straight_through(name, *dim, key, logits, grad, tau)
     }
 }

@@ -8,13 +8,16 @@ mod iterate;
 use crate::check;
 #[cfg(feature = "cuda")]
 use crate::launch::Tau;
-use crate::op::{TauArg, apply};
+use crate::op::TauArg;
 use crate::rng::KeySource;
 use crate::temperature::Temperature;
+use crate::tempered::{
+    Gradients, Target, TauTensor, Tempered, TemperedPair, apply, apply_pair, gradients,
+};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::shape::Dim;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor};
 
 /// A relaxed sample of `k` classes without replacement, as a k-hot: the sum of `k` softmaxes over `dim`, each of which
 /// leaves little of the class that it chose to those after it.
@@ -108,14 +111,14 @@ fn run(
     check::key_source(name, &key, logits.device())?;
     let (_, dim) = check::drawn_rows(name, logits, k, dim)?;
     let tau = tau.check(name, logits, dim)?;
-    apply(logits, &tau, |tau| RelaxedTopK {
+    let op = RelaxedTopK {
         name,
         hard,
         k,
         dim,
-        tau,
-        key: key.clone(),
-    })
+        key,
+    };
+    apply(logits, &tau, op)
 }
 
 #[derive(Clone)]
@@ -125,12 +128,15 @@ struct RelaxedTopK {
     hard: bool,
     k: usize,
     dim: usize,
-    tau: f64,
     key: KeySource,
 }
 
-impl RelaxedTopK {
-    fn forward(&self, input: (&CpuStorage, &Layout), tau: TauArg) -> Result<(CpuStorage, Shape)> {
+impl Tempered for RelaxedTopK {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu(&self, input: (&CpuStorage, &Layout), tau: TauArg) -> Result<(CpuStorage, Shape)> {
         let (size, key) = ((self.k, self.dim), self.key.now()?);
         if self.hard {
             cpu::k_hot(self.name, size, key, input)
@@ -140,11 +146,7 @@ impl RelaxedTopK {
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_forward(
-        &self,
-        input: (&CudaStorage, &Layout),
-        tau: Tau,
-    ) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, input: (&CudaStorage, &Layout), tau: Tau) -> Result<(CudaStorage, Shape)> {
         let size = (self.k, self.dim);
         if self.hard {
             cuda::k_hot(self.name, size, &self.key, input)
@@ -153,86 +155,31 @@ impl RelaxedTopK {
         }
     }
 
-    fn gradient(&self, to_tau: bool) -> Backward {
-        Backward {
-            op: self.clone(),
-            to_tau,
-        }
-    }
-}
-
-impl CustomOp1 for RelaxedTopK {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward((storage, layout), TauArg::Fixed(self.tau))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.cuda_forward((storage, layout), Tau::Fixed(self.tau))
-    }
-
-    fn bwd(&self, logits: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = logits.apply_op2_no_bwd(grad, &self.gradient(false));
-        gradient.map(Some)
-    }
-}
-
-impl CustomOp2 for RelaxedTopK {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.forward((s1, l1), TauArg::Rows(s2, l2))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.cuda_forward((s1, l1), Tau::Rows(s2, l2))
-    }
-
-    fn bwd(
+    fn backward(
         &self,
         logits: &Tensor,
-        tau: &Tensor,
+        tau: TauTensor,
         _: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradient = |wanted: bool, to_tau: bool| {
-            wanted
-                .then(|| logits.apply_op3_no_bwd(grad, tau, &self.gradient(to_tau)))
-                .transpose()
-        };
-        Ok((
-            gradient(logits.track_op(), false)?,
-            gradient(tau.track_op(), true)?,
-        ))
+    ) -> Result<Gradients> {
+        gradients(logits, tau, |target| {
+            let op = self.clone();
+            apply_pair(logits, grad, tau, Backward { op, target })
+        })
     }
 }
 
 /// The gradient of the logits, or of each row's temperature: from the logits, their noise and the result's gradient.
 struct Backward {
     op: RelaxedTopK,
-    to_tau: bool,
+    target: Target,
 }
 
-impl Backward {
+impl TemperedPair for Backward {
+    fn name(&self) -> &'static str {
+        self.op.name
+    }
+
     fn cpu(
         &self,
         input: (&CpuStorage, &Layout),
@@ -241,7 +188,8 @@ impl Backward {
     ) -> Result<(CpuStorage, Shape)> {
         let RelaxedTopK { name, k, dim, .. } = self.op;
         let key = self.op.key.now()?;
-        cpu::gradient(name, (k, dim), key, input, grad, tau, self.to_tau)
+        let to_tau = self.target == Target::Tau;
+        cpu::gradient(name, (k, dim), key, input, grad, tau, to_tau)
     }
 
     #[cfg(feature = "cuda")]
@@ -252,65 +200,7 @@ impl Backward {
         tau: Tau,
     ) -> Result<(CudaStorage, Shape)> {
         let RelaxedTopK { name, k, dim, .. } = self.op;
-        let key = &self.op.key;
-        cuda::gradient(name, (k, dim), key, input, grad, tau, self.to_tau)
-    }
-}
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        self.op.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.cpu((s1, l1), (s2, l2), TauArg::Fixed(self.op.tau))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.cuda((s1, l1), (s2, l2), Tau::Fixed(self.op.tau))
-    }
-}
-
-impl CustomOp3 for Backward {
-    fn name(&self) -> &'static str {
-        self.op.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.cpu((s1, l1), (s2, l2), TauArg::Rows(s3, l3))
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-        s3: &CudaStorage,
-        l3: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.cuda((s1, l1), (s2, l2), Tau::Rows(s3, l3))
+        let to_tau = self.target == Target::Tau;
+        cuda::gradient(name, (k, dim), &self.op.key, input, grad, tau, to_tau)
     }
 }

@@ -4,16 +4,17 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use crate::backward::{Family, TauTensor, logits_gradient, rows_tau_gradient};
+use crate::backward::{Family, softmax_gradient};
 use crate::check;
 #[cfg(feature = "cuda")]
 use crate::launch::Tau;
-use crate::op::{TauArg, apply};
+use crate::op::TauArg;
 use crate::temperature::Temperature;
+use crate::tempered::{Gradients, TauTensor, Tempered, apply, gradients};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::shape::Dim;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Layout, Result, Shape, Tensor};
 
 /// `softmax(logits / tau)` over `dim`, fused, with its gradient.
 ///
@@ -93,93 +94,43 @@ fn run(
     check::tensor(name, "logits", logits)?;
     let (_, dim) = check::rows(name, logits, dim)?;
     let tau = tau.check(name, logits, dim)?;
-    apply(logits, &tau, |tau| TemperedSoftmax {
-        name,
-        family,
-        dim,
-        tau,
-    })
+    apply(logits, &tau, TemperedSoftmax { name, family, dim })
 }
 
 struct TemperedSoftmax {
     name: &'static str,
     family: Family,
     dim: usize,
-    tau: f64,
 }
 
-impl CustomOp1 for TemperedSoftmax {
+impl Tempered for TemperedSoftmax {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let tau = TauArg::Fixed(self.tau);
+    fn cpu(
+        &self,
+        (storage, layout): (&CpuStorage, &Layout),
+        tau: TauArg,
+    ) -> Result<(CpuStorage, Shape)> {
         cpu::forward(self.name, self.family, self.dim, storage, layout, tau)
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let tau = Tau::Fixed(self.tau);
-        cuda::forward(self.name, self.family, self.dim, (storage, layout), tau)
+    fn cuda(&self, input: (&CudaStorage, &Layout), tau: Tau) -> Result<(CudaStorage, Shape)> {
+        cuda::forward(self.name, self.family, self.dim, input, tau)
     }
 
-    fn bwd(&self, _: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        logits_gradient(
-            self.name,
-            self.family,
-            self.dim,
-            (res, grad),
-            TauTensor::Fixed(self.tau),
-        )
-        .map(Some)
-    }
-}
-
-impl CustomOp2 for TemperedSoftmax {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let tau = TauArg::Rows(s2, l2);
-        cpu::forward(self.name, self.family, self.dim, s1, l1, tau)
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let tau = Tau::Rows(s2, l2);
-        cuda::forward(self.name, self.family, self.dim, (s1, l1), tau)
-    }
-
-    fn bwd(
+    fn backward(
         &self,
         logits: &Tensor,
-        tau: &Tensor,
+        tau: TauTensor,
         res: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let pair = (res, grad);
-        let logits = logits
-            .track_op()
-            .then(|| logits_gradient(self.name, self.family, self.dim, pair, TauTensor::Rows(tau)))
-            .transpose()?;
-        let tau = tau
-            .track_op()
-            .then(|| rows_tau_gradient(self.name, self.family, self.dim, pair, tau))
-            .transpose()?;
-        Ok((logits, tau))
+    ) -> Result<Gradients> {
+        let Self { name, family, dim } = *self;
+        gradients(logits, tau, |target| {
+            softmax_gradient(name, family, dim, (res, grad), tau, target)
+        })
     }
 }

@@ -5,13 +5,15 @@
 //! `R` may be too large for the scalar where a class is very improbable. At `tau = 1` its weight is then 0 as it should be;
 //! elsewhere such a row is worked on with `ln R`.
 
+use super::beside::{self, Lanes};
 use super::{Average, NAME, SAMPLES, sample_key};
 use crate::element::Element;
 use crate::math::{Real, scalar};
 use crate::op::{by_dtype, dtype, rows_of};
 use crate::rng::{Exponential, Key, NoiseReal, Stream};
 use crate::rowwise::{
-    CHAIN, Chunk, GRAIN_NOISE, Operands, Passes, hot, load_first, passes, pivot, row_map, row_max,
+    CHAIN, Chunk, GRAIN_NOISE, Lines, Operands, Passes, hot, load_first, passes, pivot, row_map,
+    row_max,
 };
 use crate::simd::{Float, Simd, outlined};
 use candle_core::{CpuStorage, Layout, Result, Shape};
@@ -44,7 +46,7 @@ pub(crate) struct Rao {
 
 /// How a row's weights are computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// `1 / (1 + R)`, at a temperature of 1.
     Plain,
     /// `exp(-ln(1 + R) / tau)`.
@@ -62,10 +64,10 @@ pub(crate) struct Row<C> {
     /// The sum of exponentials relative to the largest logit.
     z: f64,
     /// Where the one-hot is hot.
-    hot: Option<usize>,
+    pub(super) hot: Option<usize>,
     /// The gradient there.
     shift: C,
-    way: Way,
+    pub(super) way: Way,
     /// For each sample of a row in several pieces: the exponential variate of the class drawn, and the sums of weights and
     /// of their products with the gradient.
     samples: Vec<(C, f64, f64)>,
@@ -130,6 +132,12 @@ impl<C: Real> Row<C> {
         self.z += total.reduce_add().f64();
     }
 
+    /// The same of a row of which this is known.
+    pub(super) fn settle(&mut self, (top, bottom): (C, C), z: f64, tau: f64) {
+        (self.top, self.bottom, self.z) = (top, bottom, z);
+        self.choose(tau);
+    }
+
     /// Settles how weights are computed, once all of the row was taken in.
     fn choose(&mut self, tau: f64) {
         // E_j is below 2^6 and E_D above 2^-66, so that R stays below the largest number that `ln_1p_lanes` takes.
@@ -191,42 +199,67 @@ impl<C: Real> Draw<C> {
     ) -> (C, C) {
         let factor = C::V::<S>::splat(self.factor);
         let scale = C::V::<S>::splat(self.scale);
-        let (zero, one) = (C::V::<S>::splat(C::default()), C::V::<S>::splat(C::of(1.0)));
+        let operands = (noise, rarity, h, dst);
         match self.way {
             Way::Plain => weigh::<S, C>(
-                (noise, rarity, h, dst),
+                operands,
                 n,
                 #[inline(always)]
-                |e, r| one / (one + (e * r) * factor),
+                |e, r| plain::<S, C>(e, r, factor),
             ),
-            Way::Power => {
-                let most = C::V::<S>::splat(C::of(C::LARGEST.f64() / 8.0));
-                weigh::<S, C>(
-                    (noise, rarity, h, dst),
-                    n,
-                    #[inline(always)]
-                    |e, r| {
-                        let ratio = (e * r) * factor;
-                        let l = C::ln_1p_lanes::<S>(ratio.min(most));
-                        // Beyond `most` are masks alone.
-                        let w = C::exp_scaled::<S>(-l * scale);
-                        Float::select(ratio.le(most), w, zero)
-                    },
-                )
-            }
-            Way::Logarithmic => weigh::<S, C>(
-                (noise, rarity, h, dst),
+            Way::Power => weigh::<S, C>(
+                operands,
                 n,
                 #[inline(always)]
-                |e, d| {
-                    // ln(1 + R) of ln R: the larger of it and 0, and what the smaller of the two adds.
-                    let ln = C::ln_lanes::<S>(e) + (d + factor);
-                    let rest = C::ln_1p_lanes::<S>(C::exp_lanes::<S>(-ln.max(-ln)));
-                    C::exp_scaled::<S>(-(ln.max(zero) + rest) * scale)
-                },
+                |e, r| power::<S, C>(e, r, factor, scale),
+            ),
+            Way::Logarithmic => weigh::<S, C>(
+                operands,
+                n,
+                #[inline(always)]
+                |e, d| logarithmic::<S, C>(e, d, factor, scale),
             ),
         }
     }
+}
+
+/// A weight by [`Way::Plain`], of an exponential variate, `exp(top - logit)` and `Z / E_D`.
+#[inline(always)]
+pub(super) fn plain<S: Simd, C: Real>(e: C::V<S>, rarity: C::V<S>, factor: C::V<S>) -> C::V<S> {
+    let one = C::V::<S>::splat(C::of(1.0));
+    one / (one + (e * rarity) * factor)
+}
+
+/// The same by [`Way::Power`].
+#[inline(always)]
+pub(super) fn power<S: Simd, C: Real>(
+    e: C::V<S>,
+    rarity: C::V<S>,
+    factor: C::V<S>,
+    scale: C::V<S>,
+) -> C::V<S> {
+    let zero = C::V::<S>::splat(C::default());
+    let most = C::V::<S>::splat(C::of(C::LARGEST.f64() / 8.0));
+    let ratio = (e * rarity) * factor;
+    let l = C::ln_1p_lanes::<S>(ratio.min(most));
+    // Beyond `most` are masks alone.
+    let w = C::exp_scaled::<S>(-l * scale);
+    Float::select(ratio.le(most), w, zero)
+}
+
+/// The same by [`Way::Logarithmic`], of `top - logit` and the factor's logarithm.
+#[inline(always)]
+pub(super) fn logarithmic<S: Simd, C: Real>(
+    e: C::V<S>,
+    rarity: C::V<S>,
+    factor: C::V<S>,
+    scale: C::V<S>,
+) -> C::V<S> {
+    // ln(1 + R) of ln R: the larger of it and 0, and what the smaller of the two adds.
+    let zero = C::V::<S>::splat(C::default());
+    let ln = C::ln_lanes::<S>(e) + (rarity + factor);
+    let rest = C::ln_1p_lanes::<S>(C::exp_lanes::<S>(-ln.max(-ln)));
+    C::exp_scaled::<S>(-(ln.max(zero) + rest) * scale)
 }
 
 /// Stores `f` of the noise and the rarity of each class; the sum, and that of the products with `h`.
@@ -278,10 +311,11 @@ fn accumulate<S: Simd, C: Real>(
 /// Buffers of a task.
 pub(crate) struct Scratch<C> {
     /// How improbable each class is, as `Draw::weights` takes it.
-    rarity: Vec<C>,
+    pub(super) rarity: Vec<C>,
     /// The gradient counted from that of the class drawn.
-    h: Vec<C>,
-    weights: Vec<C>,
+    pub(super) h: Vec<C>,
+    pub(super) weights: Vec<C>,
+    pub(super) lanes: Lanes<C>,
 }
 
 outlined! {
@@ -411,7 +445,7 @@ outlined! {
 }
 
 impl Rao {
-    fn stream(&self, k: u32) -> Stream {
+    pub(super) fn stream(&self, k: u32) -> Stream {
         Stream::new(sample_key(self.noise, k))
     }
 }
@@ -431,6 +465,7 @@ impl<C: NoiseReal> Passes<C> for Rao {
             rarity: zeros(),
             h: zeros(),
             weights: zeros(),
+            lanes: Lanes::default(),
         }
     }
 
@@ -503,5 +538,15 @@ impl<C: NoiseReal> Passes<C> for Rao {
             add_sample::<S, C>(noise, n, rows, self.tau, scratch, out);
         }
         divide::<S, C>(out, n, rows, self.tau * f64::from(self.samples));
+    }
+    #[inline(always)]
+    fn beside<S: Simd>(
+        &self,
+        rows: &mut [Row<C>],
+        lines: &mut Lines<C>,
+        scratch: &mut Scratch<C>,
+        out: &mut [C],
+    ) {
+        beside::gradient::<S, C>(self, rows, lines, scratch, out);
     }
 }

@@ -1,5 +1,6 @@
 //! Gumbel-Rao: straight-through Gumbel-softmax, averaged over what the noise may have been.
 
+mod beside;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;

@@ -8,7 +8,10 @@ use crate::element::Element;
 use crate::math::Real;
 use crate::op::{by_dtype, dtype, rows_of};
 use crate::rng::NoiseReal;
-use crate::rowwise::{CHAIN, Chunk, GRAIN, Operands, Passes, load_first, passes, pivot, row_pivot};
+use crate::rowwise::{
+    CHAIN, CHAIN_LINES, Chunk, GRAIN, Lines, Operands, Passes, load_first, passes, pivot,
+    pivot_lanes, row_pivot,
+};
 use crate::simd::{Float, Simd, outlined};
 use candle_core::{CpuStorage, Layout, Result, Shape};
 
@@ -219,6 +222,93 @@ outlined! {
     }
 }
 
+/// Rows side by side, from lane `j` on: as [`whole_rows`] has it.
+#[inline(always)]
+fn lanes_at<S: Simd, C: NoiseReal>(
+    lines: &Lines<C>,
+    j: usize,
+    tau: f64,
+    [tempered, plain]: &mut [Vec<C>; 2],
+    out: &mut [C],
+) {
+    let (n, stride, lanes) = (lines.n, lines.stride, C::V::<S>::LANES);
+    let at = |x: &[C], k: usize| C::V::<S>::load(&x[k * stride + j..]);
+    let zero = C::V::<S>::splat(C::default());
+    let lowest = C::V::<S>::splat(C::NEG_INFINITY);
+    let (mut top, mut at_top) = (lowest, zero);
+    let (mut hot, mut at_hot) = (lowest, zero);
+    for k in 0..n {
+        let (x, d, g) = (at(lines.logits, k), at(lines.drawn, k), at(lines.grad, k));
+        let better = top.lt(x);
+        (top, at_top) = (
+            Float::select(better, x, top),
+            Float::select(better, g, at_top),
+        );
+        let better = hot.lt(d);
+        (hot, at_hot) = (
+            Float::select(better, d, hot),
+            Float::select(better, g, at_hot),
+        );
+    }
+    let top = pivot_lanes::<S, C>(top);
+    let (scale, unit) = (
+        C::V::<S>::splat(C::exp_scale(tau)),
+        C::V::<S>::splat(C::exp_scale(1.0)),
+    );
+    let mut sums = [zero; 4];
+    for chain in (0..n).step_by(CHAIN_LINES) {
+        let mut sum = [zero; 4];
+        for k in chain..n.min(chain + CHAIN_LINES) {
+            let (x, g) = (at(lines.logits, k) - top, at(lines.grad, k));
+            let p = C::exp_scaled::<S>(x * unit);
+            let t = if tau == 1.0 {
+                p
+            } else {
+                C::exp_scaled::<S>(x * scale)
+            };
+            t.store(&mut tempered[k * lanes..]);
+            p.store(&mut plain[k * lanes..]);
+            sum[0] = sum[0] + t;
+            sum[1] = t.mul_add(g - at_hot, sum[1]);
+            sum[2] = sum[2] + p;
+            sum[3] = p.mul_add(g - at_top, sum[3]);
+        }
+        for (total, sum) in sums.iter_mut().zip(sum) {
+            *total = *total + sum;
+        }
+    }
+    let (one, half) = (C::V::<S>::splat(C::of(1.0)), C::V::<S>::splat(C::of(0.5)));
+    let finish = Finish {
+        tempered: one / sums[0],
+        plain: half / sums[2],
+        half_mean: half * sums[1] / sums[0],
+        mean: sums[3] / sums[2],
+    };
+    for k in 0..n {
+        let (d, g) = (at(lines.drawn, k), at(lines.grad, k));
+        let (t, p) = (
+            Float::load(&tempered[k * lanes..]),
+            Float::load(&plain[k * lanes..]),
+        );
+        finish
+            .of(t, p, d, g - at_hot, g - at_top)
+            .store(&mut out[k * stride + j..]);
+    }
+}
+
+outlined! {
+    fn rows_beside['a, C: NoiseReal](
+        lines: &'a Lines<'a, C>,
+        tau: f64,
+        scratch: &'a mut [Vec<C>; 2],
+        out: &'a mut [C],
+    ) -> () {
+        for j in (0..lines.stride).step_by(C::V::<S>::LANES) {
+            lanes_at::<S, C>(lines, j, tau, scratch, out);
+        }
+    }
+}
+
 impl<C: NoiseReal> Passes<C> for Heun {
     type Row = Row<C>;
     type Scratch = [Vec<C>; 2];
@@ -266,5 +356,15 @@ impl<C: NoiseReal> Passes<C> for Heun {
         out: &mut [C],
     ) {
         whole_rows::<S, C>(chunk, rows, self.tau, scratch, out);
+    }
+    #[inline(always)]
+    fn beside<S: Simd>(
+        &self,
+        _: &mut [Row<C>],
+        lines: &mut Lines<C>,
+        scratch: &mut [Vec<C>; 2],
+        out: &mut [C],
+    ) {
+        rows_beside::<S, C>(lines, self.tau, scratch, out);
     }
 }

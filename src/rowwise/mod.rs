@@ -4,6 +4,7 @@
 mod argmax;
 mod extreme;
 mod gradient;
+mod lines;
 mod passes;
 mod scores;
 mod softmax;
@@ -16,6 +17,7 @@ pub(crate) use extreme::{Largest, extreme};
 pub(crate) use gradient::{
     Gradient, LogSoftmaxGradient, SoftmaxGradient, gradient, gradient_into, row_pivot, tau_gradient,
 };
+pub(crate) use lines::Lines;
 pub(crate) use passes::{Chunk, Operands, Passes, hot, load_first, passes};
 pub(crate) use scores::{Block, Perturbed, Plain, Scores, fill_block, flat_room};
 pub(crate) use softmax::{Form, pivot, pivot_lanes, row_map, row_max, softmax};

@@ -1,11 +1,12 @@
 //! The backward engine of estimators whose forward result is a one-hot that was drawn from the logits: passes over rows of
 //! three operands, the logits, the one-hot and its gradient.
 //!
-//! A formula sees rows one beside the other in small buffers, whole where they fit and piece by piece where they do not, and
-//! need not know along which dim they run.
+//! A formula sees rows one after the other in small buffers, whole where they fit and piece by piece where they do not, and
+//! need not know along which dim they run. Short rows it sees side by side, a lane for each: see [`Lines`].
 
+use super::lines::{self, Lines};
 use super::source::push;
-use super::{Rows, Source, TILE};
+use super::{Rows, Source, TILE, padded};
 use crate::element::Element;
 use crate::math::Real;
 use crate::output::{Piece, Split, fill as fill_pieces};
@@ -15,6 +16,8 @@ use candle_core::{CpuStorage, Layout, Result};
 
 /// Columns that are worked on side by side: as many elements as noise is drawn for at a time.
 const COLUMNS: usize = 64;
+/// Rows up to this length are worked on side by side where they lie one after the other too.
+const SHORT: usize = 24;
 
 /// The operands of a backward pass.
 pub(crate) struct Operands<'a, E> {
@@ -56,16 +59,16 @@ pub(crate) struct Chunk<'a, C> {
 
 /// Where a chunk's elements lie in the logical order of the tensor.
 #[derive(Clone, Copy)]
-struct Origin {
+pub(super) struct Origin {
     /// The first element of the first row, counted from the row's own beginning.
-    row: usize,
-    rows: Rows,
+    pub(super) row: usize,
+    pub(super) rows: Rows,
 }
 
-/// Where noise is drawn, in the logical order and, for columns, turned.
-struct Room<C> {
-    flat: Vec<C>,
-    turned: Vec<C>,
+/// Where noise is drawn, in the logical order and turned.
+pub(super) struct Room<C> {
+    pub(super) flat: Vec<C>,
+    pub(super) turned: Vec<C>,
 }
 
 impl<C: NoiseReal> Chunk<'_, C> {
@@ -161,6 +164,14 @@ pub(crate) trait Passes<C: NoiseReal>: Sync {
         scratch: &mut Self::Scratch,
         out: &mut [C],
     );
+    /// All of it, for short rows side by side: the result's elements are placed as the operands' are.
+    fn beside<S: Simd>(
+        &self,
+        rows: &mut [Self::Row],
+        lines: &mut Lines<C>,
+        scratch: &mut Self::Scratch,
+        out: &mut [C],
+    );
 }
 
 /// The gradient of the logits. `grain` is the number of elements worth a task of its own.
@@ -228,10 +239,31 @@ impl<E: Element, P: Passes<E::Compute>> Job<'_, E, P> {
         (TILE / self.rows.len).max(1)
     }
 
+    /// Whether rows are worked on side by side: where they are short, and that leaves no more lanes empty than one row after
+    /// the other does.
+    fn beside(&self) -> bool {
+        let Rows { len, inner, .. } = self.rows;
+        if inner == 1 {
+            return len <= SHORT;
+        }
+        let count = COLUMNS.min(inner);
+        len <= TILE / COLUMNS && padded(count) * len <= count * padded(len)
+    }
+
     fn buffers(&self) -> Buffers<E, P> {
-        let elements = self.rows.elements().min(TILE) + LANES_F32;
+        let Rows { outer, len, inner } = self.rows;
+        let columns = inner > 1;
+        let elements = if self.beside() {
+            let count = if columns {
+                COLUMNS.min(inner)
+            } else {
+                self.rows_per_piece().min(outer)
+            };
+            lines::elements(count, len)
+        } else {
+            self.rows.elements().min(TILE)
+        } + LANES_F32;
         let zeros = |n| vec![E::Compute::default(); n];
-        let columns = self.rows.inner > 1;
         Buffers {
             logits: zeros(elements),
             drawn: zeros(elements),
@@ -240,7 +272,11 @@ impl<E: Element, P: Passes<E::Compute>> Job<'_, E, P> {
             line: zeros(if columns { COLUMNS } else { 0 }),
             room: Room {
                 flat: zeros(elements + FILL_SLACK),
-                turned: zeros(if columns { elements } else { 0 }),
+                turned: zeros(if columns || self.beside() {
+                    elements
+                } else {
+                    0
+                }),
             },
             rows: Vec::new(),
             scratch: self.formulas.scratch(elements),
@@ -277,6 +313,10 @@ impl<E: Element, P: Passes<E::Compute>> Kernel for Work<'_, '_, E, P> {
         let step = (TILE / count).min(rows.len);
         buffers.rows.clear();
         buffers.rows.resize_with(count, || job.formulas.row());
+        if job.beside() {
+            job.side_by_side::<S>(buffers, origin, count, piece);
+            return;
+        }
         if step == rows.len {
             let span = (count, 0, step);
             job.at_work::<S>(
@@ -322,6 +362,43 @@ impl<E: Element, P: Passes<E::Compute>> Kernel for Work<'_, '_, E, P> {
 }
 
 impl<E: Element, P: Passes<E::Compute>> Job<'_, E, P> {
+    /// Works on `count` whole rows, a lane for each.
+    #[inline(always)]
+    fn side_by_side<S: Simd>(
+        &self,
+        buffers: &mut Buffers<E, P>,
+        place: Origin,
+        count: usize,
+        piece: &mut Piece<E>,
+    ) {
+        let Buffers {
+            logits,
+            drawn,
+            grad,
+            out,
+            room,
+            rows,
+            scratch,
+            ..
+        } = buffers;
+        let Rows { len: n, inner, .. } = self.rows;
+        let operands = [&mut logits[..], &mut drawn[..], &mut grad[..]];
+        lines::load::<S, E>(self.operands, place, count, &mut room.flat, operands);
+        let stride = padded(count);
+        let mut lines = Lines {
+            count,
+            n,
+            stride,
+            logits,
+            drawn,
+            grad,
+            place,
+            room,
+        };
+        self.formulas.beside::<S>(rows, &mut lines, scratch, out);
+        lines::store::<S, E>(out, (count, n), inner, &mut room.flat, piece);
+    }
+
     /// Brings elements `at .. at + n` of `count` rows to the buffers, and calls `f` with them.
     #[inline(always)]
     fn at_work<S: Simd>(

@@ -34,12 +34,15 @@ DEVICE Real held_finite(Real x) {
     return x < -most ? -most : x > most ? most : x;
 }
 
-// What becomes of a relaxed gate, of the noisy logit z and v = z / tau; `slope` is the derivative by v.
+// What becomes of a relaxed gate, of the noisy logit z and v = z / tau; `slope` is the derivative by v, `slope_at` the same of
+// the gate itself.
 struct Concrete {
     DEVICE Real of(Real, Real v, Real, Real) { return sigmoid(v); }
     DEVICE Real slope(Real v, Real, Real) { return sigmoid_slope(v); }
+    DEVICE Real slope_at(Real y, Real, Real) { return y * (Real(1) - y); }
 };
 struct StraightThrough {
+    DEVICE Real slope(Real v, Real, Real) { return sigmoid_slope(v); }
     // What is neither is not a number, and stays that.
     DEVICE Real of(Real z, Real, Real, Real) { return z > 0 ? Real(1) : z <= 0 ? Real(0) : z; }
 };
@@ -56,6 +59,9 @@ struct Hard {
         Parts parts(v);
         Real s = stretched(v, parts, low, width);
         return s <= 0 || s >= 1 ? Real(0) : parts.e * parts.r * parts.r * width;
+    }
+    DEVICE Real slope_at(Real s, Real low, Real width) {
+        return s <= 0 || s >= 1 ? Real(0) : (s - low) * ((low + width) - s) * reciprocal(width);
     }
 };
 
@@ -79,6 +85,15 @@ struct FixedGradient {
         return Gate::slope(plus(x[0], noise) * inverse, p[1], p[2]) * x[1] * inverse;
     }
 };
+// Of result and gradient.
+template <typename Gate>
+struct FixedGradientAt {
+    typedef Silent Noise;
+    typedef Parameters<3> Numbers;
+    DEVICE Real at(const Real (&x)[2], Real, const Numbers& p) {
+        return Gate::slope_at(x[0], p[1], p[2]) * x[1] * bounded(p[0]);
+    }
+};
 // Of logits and temperatures.
 template <typename Gate>
 struct Learned {
@@ -97,6 +112,15 @@ struct LearnedGradient {
     DEVICE Real at(const Real (&x)[3], Real noise, const Numbers& p) {
         Real inverse = inverse_of(x[1]);
         return Gate::slope(plus(x[0], noise) * inverse, p[0], p[1]) * x[2] * inverse;
+    }
+};
+// Of result, temperatures and gradient.
+template <typename Gate>
+struct LearnedGradientAt {
+    typedef Silent Noise;
+    typedef Parameters<2> Numbers;
+    DEVICE Real at(const Real (&x)[3], Real, const Numbers& p) {
+        return Gate::slope_at(x[0], p[0], p[1]) * x[2] * inverse_of(x[1]);
     }
 };
 template <typename Gate>
@@ -142,17 +166,32 @@ struct OpenTauGradient {
     }
 };
 
+// The gradient of a gate that its slope can be told from: of the result, where that has digits enough.
+#if defined(REPARAM_F32) || defined(REPARAM_F64)
+template <typename Gate>
+using Gradient = FixedGradientAt<Gate>;
+template <typename Gate>
+using GradientLearned = LearnedGradientAt<Gate>;
+#else
+template <typename Gate>
+using Gradient = FixedGradient<Gate>;
+template <typename Gate>
+using GradientLearned = LearnedGradient<Gate>;
+#endif
+
 ELEMENTWISE_1(binary_concrete, Fixed<Concrete>)
-ELEMENTWISE_2(binary_concrete_gradient, FixedGradient<Concrete>)
+ELEMENTWISE_2(binary_concrete_gradient, Gradient<Concrete>)
 ELEMENTWISE_2(binary_concrete_learned, Learned<Concrete>)
-ELEMENTWISE_3(binary_concrete_learned_gradient, LearnedGradient<Concrete>)
+ELEMENTWISE_3(binary_concrete_learned_gradient, GradientLearned<Concrete>)
 ELEMENTWISE_3(binary_concrete_tau_gradient, TauGradient<Concrete>)
 ELEMENTWISE_1(binary_concrete_st, Fixed<StraightThrough>)
+ELEMENTWISE_2(binary_concrete_st_gradient, FixedGradient<StraightThrough>)
 ELEMENTWISE_2(binary_concrete_st_learned, Learned<StraightThrough>)
+ELEMENTWISE_3(binary_concrete_st_learned_gradient, LearnedGradient<StraightThrough>)
 ELEMENTWISE_1(hard_concrete, Fixed<Hard>)
-ELEMENTWISE_2(hard_concrete_gradient, FixedGradient<Hard>)
+ELEMENTWISE_2(hard_concrete_gradient, Gradient<Hard>)
 ELEMENTWISE_2(hard_concrete_learned, Learned<Hard>)
-ELEMENTWISE_3(hard_concrete_learned_gradient, LearnedGradient<Hard>)
+ELEMENTWISE_3(hard_concrete_learned_gradient, GradientLearned<Hard>)
 ELEMENTWISE_3(hard_concrete_tau_gradient, TauGradient<Hard>)
 ELEMENTWISE_1(hard_concrete_l0, Open)
 ELEMENTWISE_2(hard_concrete_l0_gradient, OpenGradient)

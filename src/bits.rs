@@ -140,6 +140,17 @@ pub fn reinmax_gradient(
     crate::reinmax::gradient(logits, drawn, g, tau, dim)
 }
 
+/// The backward pass of [`binary_concrete`](crate::binary_concrete), or of [`hard_concrete`](crate::hard_concrete) where it is
+/// given a stretch, alone: of a result in f32 or f64, which it starts from there.
+pub fn gate_gradient(
+    result: &Tensor,
+    g: &Tensor,
+    tau: f64,
+    stretch: Option<crate::Stretch>,
+) -> Result<Tensor> {
+    crate::binary_concrete::gradient(result, g, tau, stretch)
+}
+
 /// Gumbel-Rao's backward pass alone, on the tensors' device, for a one-hot that need not have been drawn.
 pub fn gumbel_rao_gradient(
     logits: &Tensor,

@@ -5,14 +5,13 @@ use crate::elementwise::{Elementwise, Formula, Silent};
 use crate::math::Real;
 use crate::rng::Logistic;
 use crate::simd::{Float, Mask, Simd};
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// What becomes of a relaxed gate `y = sigmoid(v)`.
 pub(super) trait Gate: Copy + Send + Sync + 'static {
-    /// The gate whose gradient this one has.
-    type Relaxed: Gate;
     const KERNELS: Kernels;
-    fn relaxed(&self) -> Self::Relaxed;
+    /// Whether its slope can be told from the gate itself.
+    const INVERTIBLE: bool;
     /// Two numbers that [`Gate::of`] and [`Gate::slope`] are given as `limits`.
     fn limits(&self) -> [f64; 2] {
         [0.0; 2]
@@ -21,10 +20,21 @@ pub(super) trait Gate: Copy + Send + Sync + 'static {
     fn of<S: Simd, C: Real>(z: C::V<S>, v: C::V<S>, limits: [C::V<S>; 2]) -> C::V<S>;
     /// Its derivative by `v`.
     fn slope<S: Simd, C: Real>(v: C::V<S>, limits: [C::V<S>; 2]) -> C::V<S>;
+    /// The same of the gate, where it is [`Gate::INVERTIBLE`].
+    #[inline(always)]
+    fn slope_at<S: Simd, C: Real>(y: C::V<S>, _limits: [C::V<S>; 2]) -> C::V<S> {
+        y * (one::<S, C>() - y)
+    }
 }
 
-/// The kernels of a gate: with a temperature that is a number, and with one that is an operand. Those of the gradients are
-/// looked at in a relaxed gate alone.
+/// Whether the backward pass of a result in this dtype may start from it: one that is rounded to a half type says too little
+/// about its slope near 1, so that the noise is drawn once more there.
+pub(super) fn has_digits(result: &Tensor) -> bool {
+    !matches!(result.dtype(), DType::F16 | DType::BF16)
+}
+
+/// The kernels of a gate: with a temperature that is a number, and with one that is an operand. A gradient's kernel takes
+/// the result where that [`has_digits`], and else the logits.
 pub(super) struct Kernels {
     fixed: &'static str,
     fixed_gradient: &'static str,
@@ -91,7 +101,7 @@ fn finite<S: Simd, C: Real>(x: C::V<S>) -> C::V<S> {
 }
 
 impl Gate for Concrete {
-    type Relaxed = Self;
+    const INVERTIBLE: bool = true;
     const KERNELS: Kernels = Kernels {
         fixed: "binary_concrete",
         fixed_gradient: "binary_concrete_gradient",
@@ -99,9 +109,6 @@ impl Gate for Concrete {
         learned_gradient: "binary_concrete_learned_gradient",
         tau_gradient: "binary_concrete_tau_gradient",
     };
-    fn relaxed(&self) -> Self {
-        *self
-    }
     #[inline(always)]
     fn of<S: Simd, C: Real>(_: C::V<S>, v: C::V<S>, _: [C::V<S>; 2]) -> C::V<S> {
         sigmoid::<S, C>(v)
@@ -113,15 +120,14 @@ impl Gate for Concrete {
 }
 
 impl Gate for StraightThrough {
-    type Relaxed = Concrete;
+    const INVERTIBLE: bool = false;
     const KERNELS: Kernels = Kernels {
         fixed: "binary_concrete_st",
+        fixed_gradient: "binary_concrete_st_gradient",
         learned: "binary_concrete_st_learned",
+        learned_gradient: "binary_concrete_st_learned_gradient",
         ..Concrete::KERNELS
     };
-    fn relaxed(&self) -> Concrete {
-        Concrete
-    }
     #[inline(always)]
     fn of<S: Simd, C: Real>(z: C::V<S>, _: C::V<S>, _: [C::V<S>; 2]) -> C::V<S> {
         let (zero, one) = (zero::<S, C>(), one::<S, C>());
@@ -136,7 +142,7 @@ impl Gate for StraightThrough {
 }
 
 impl Gate for Hard {
-    type Relaxed = Self;
+    const INVERTIBLE: bool = true;
     const KERNELS: Kernels = Kernels {
         fixed: "hard_concrete",
         fixed_gradient: "hard_concrete_gradient",
@@ -144,9 +150,6 @@ impl Gate for Hard {
         learned_gradient: "hard_concrete_learned_gradient",
         tau_gradient: "hard_concrete_tau_gradient",
     };
-    fn relaxed(&self) -> Self {
-        *self
-    }
     fn limits(&self) -> [f64; 2] {
         [self.0.low, self.0.high - self.0.low]
     }
@@ -164,6 +167,13 @@ impl Gate for Hard {
         let outside = stretched.le(zero::<S, C>()).or(one::<S, C>().le(stretched));
         Float::select(outside, zero::<S, C>(), ((e * r) * r) * width)
     }
+    #[inline(always)]
+    fn slope_at<S: Simd, C: Real>(z: C::V<S>, [low, width]: [C::V<S>; 2]) -> C::V<S> {
+        let outside = z.le(zero::<S, C>()).or(one::<S, C>().le(z));
+        let per_width = one::<S, C>() / width;
+        let slope = ((z - low) * ((low + width) - z)) * per_width;
+        Float::select(outside, zero::<S, C>(), slope)
+    }
 }
 
 /// A gate with a temperature that is a number: of the logits.
@@ -172,12 +182,18 @@ pub(super) struct Fixed<G>(pub(super) G, pub(super) f64);
 /// Its gradient to the logits: of the logits and the gradient.
 #[derive(Clone, Copy)]
 struct FixedGradient<G>(G, f64);
+/// The same of the result and the gradient.
+#[derive(Clone, Copy)]
+pub(super) struct FixedGradientAt<G>(pub(super) G, pub(super) f64);
 /// A gate whose temperature is the second operand.
 #[derive(Clone, Copy)]
 pub(super) struct Learned<G>(pub(super) G);
 /// Its gradient to the logits: of logits, temperatures and gradient.
 #[derive(Clone, Copy)]
 pub(super) struct LearnedGradient<G>(pub(super) G);
+/// The same of result, temperatures and gradient.
+#[derive(Clone, Copy)]
+pub(super) struct LearnedGradientAt<G>(pub(super) G);
 /// Its gradient to the temperature of each element: of the same.
 #[derive(Clone, Copy)]
 pub(super) struct TauGradient<G>(pub(super) G);
@@ -204,12 +220,19 @@ impl<G: Gate> Formula<1, 3> for Fixed<G> {
     fn backward(
         op: &Elementwise<Self, 1, 3>,
         [logits]: [&Tensor; 1],
-        _: &Tensor,
+        result: &Tensor,
         grad: &Tensor,
     ) -> Result<[Option<Tensor>; 1]> {
         let Fixed(gate, tau) = op.formula;
-        let gradient = FixedGradient(gate.relaxed(), tau);
-        let to_logits = || op.with(gradient).gradient([logits, grad]);
+        let to_logits = || {
+            if G::INVERTIBLE && has_digits(result) {
+                let gradient = FixedGradientAt(gate, tau);
+                op.with(gradient).gradient([result, grad])
+            } else {
+                let gradient = FixedGradient(gate, tau);
+                op.with(gradient).gradient([logits, grad])
+            }
+        };
         Ok([logits.track_op().then(to_logits).transpose()?])
     }
 }
@@ -231,6 +254,24 @@ impl<G: Gate> Formula<2, 3> for FixedGradient<G> {
         let inverse = bounded::<S, C>(inverse);
         let v = (a + noise) * inverse;
         (G::slope::<S, C>(v, [low, width]) * g) * inverse
+    }
+}
+
+impl<G: Gate> Formula<2, 3> for FixedGradientAt<G> {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, G::KERNELS.fixed_gradient);
+
+    fn parameters(&self) -> [f64; 3] {
+        Fixed(self.0, self.1).parameters()
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [y, g]: [C::V<S>; 2],
+        _: C::V<S>,
+        [inverse, low, width]: [C::V<S>; 3],
+    ) -> C::V<S> {
+        (G::slope_at::<S, C>(y, [low, width]) * g) * bounded::<S, C>(inverse)
     }
 }
 
@@ -271,6 +312,25 @@ impl<G: Gate> Formula<3, 2> for LearnedGradient<G> {
         let inverse = bounded::<S, C>(one::<S, C>() / tau);
         let v = (a + noise) * inverse;
         (G::slope::<S, C>(v, limits) * g) * inverse
+    }
+}
+
+impl<G: Gate> Formula<3, 2> for LearnedGradientAt<G> {
+    type Noise = Silent;
+    const KERNEL: (&'static str, &'static str) = (FILE, G::KERNELS.learned_gradient);
+
+    fn parameters(&self) -> [f64; 2] {
+        self.0.limits()
+    }
+
+    #[inline(always)]
+    fn at<S: Simd, C: Real>(
+        [y, tau, g]: [C::V<S>; 3],
+        _: C::V<S>,
+        limits: [C::V<S>; 2],
+    ) -> C::V<S> {
+        let inverse = bounded::<S, C>(one::<S, C>() / tau);
+        (G::slope_at::<S, C>(y, limits) * g) * inverse
     }
 }
 

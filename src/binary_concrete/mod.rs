@@ -21,9 +21,11 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, b
 /// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32, noise included, and rounded once.
 /// * **Range and precision**: from 0 to 1; relative error below `2e-7 (3 + |v|)` (f32) or `4e-16 (3 + |v|)` (f64). A logit
 ///   of -inf gives 0, one of +inf gives 1, and NaN gives NaN, in that element alone.
-/// * **Gradient**: `g y (1 - y) / tau` to the logits, `-g y (1 - y) v / tau` to `tau`, summed to its shape; both from `|v|`, so
-///   that they keep their digits where `y` rounds to 1. The noise is drawn again from the key; nothing is kept for it, and
-///   nothing computed for an argument that tracks no gradient. An infinite logit has a gradient of 0.
+/// * **Gradient**: `g y (1 - y) / tau` to the logits, `-g y (1 - y) v / tau` to `tau`, summed to its shape. That of the logits is
+///   computed from `y` in f32 and f64, off by at most `1e-7 |g| / tau` (f32) or `2e-16 |g| / tau` (f64) where `y` is near 1; in
+///   f16 and bf16, where a rounded `y` would leave no digits there, and for `tau`, from `v`, with the noise drawn again from the
+///   key. Nothing is kept for it, and nothing computed for an argument that tracks no gradient. An infinite logit has a
+///   gradient of 0.
 /// * **Errors**: a dtype that is not listed; a `tau` that is not finite and above 0, or does not broadcast, or has another
 ///   dtype or device; a key whose stream is not below 2^63.
 /// * **Source**: Maddison, Mnih, Teh, arXiv 1611.00712, appendix B.
@@ -53,8 +55,8 @@ pub fn binary_concrete(
 ///   is above 1/2. An exact draw, since `P(l > -a) = sigmoid(a)`, for probabilities down to 1e-19 on both sides.
 /// * **Shapes and dtypes**: those of [`binary_concrete`].
 /// * **Range and precision**: 0 or 1. A logit of -inf is never 1, one of +inf always, and NaN gives NaN, in that element alone.
-/// * **Gradient**: that of [`binary_concrete`] at the same noise, to logits and `tau`. It is biased; its variance falls as `tau`
-///   rises.
+/// * **Gradient**: that of [`binary_concrete`] at the same noise, to logits and `tau`, from `v`: it keeps its digits where the
+///   relaxed sample rounds to 1. It is biased; its variance falls as `tau` rises.
 /// * **Errors**: those of [`binary_concrete`].
 /// * **Source**: Bengio, Léonard, Courville, arXiv 1308.3432; Jang, Gu, Poole, arXiv 1611.01144.
 /// * **PyTorch**: `y = RelaxedBernoulli(tau, logits=logits).rsample(); (y > 0.5).to(y.dtype) - y.detach() + y`.
@@ -192,6 +194,7 @@ pub fn hard_concrete_l0(
             let op = Learned {
                 op: Elementwise::new(name, cpu::OpenLearned(threshold)),
                 to_logits: cpu::OpenLearnedGradient(threshold),
+                to_logits_at: None::<cpu::OpenLearnedGradient>,
                 to_tau: cpu::OpenTauGradient(threshold),
             };
             logits.apply_op2(&tau, op)
@@ -213,13 +216,33 @@ fn gate<G: cpu::Gate>(
     match tau.into().check_elements(name, logits)? {
         Checked::Fixed(tau) => Elementwise::keyed(name, cpu::Fixed(gate, tau), key).apply([logits]),
         Checked::Rows(tau) => {
-            let relaxed = gate.relaxed();
             let op = Learned {
                 op: Elementwise::keyed(name, cpu::Learned(gate), key),
-                to_logits: cpu::LearnedGradient(relaxed),
-                to_tau: cpu::TauGradient(relaxed),
+                to_logits: cpu::LearnedGradient(gate),
+                to_logits_at: G::INVERTIBLE.then_some(cpu::LearnedGradientAt(gate)),
+                to_tau: cpu::TauGradient(gate),
             };
             logits.apply_op2(&tau, op)
+        }
+    }
+}
+
+/// The gradient of the logits of a relaxed gate, or of a hard one, from the gate and its gradient.
+pub(crate) fn gradient(
+    result: &Tensor,
+    grad: &Tensor,
+    tau: f64,
+    stretch: Option<Stretch>,
+) -> Result<Tensor> {
+    let name = "gate_gradient";
+    match stretch {
+        None => {
+            let formula = cpu::FixedGradientAt(cpu::Concrete, tau);
+            Elementwise::new(name, formula).gradient([result, grad])
+        }
+        Some(stretch) => {
+            let formula = cpu::FixedGradientAt(cpu::Hard(stretch), tau);
+            Elementwise::new(name, formula).gradient([result, grad])
         }
     }
 }
@@ -228,16 +251,19 @@ fn gate<G: cpu::Gate>(
 ///
 /// Not broadcast before the op, since candle would then sum a temperature's gradient in the dtype of the logits, which a half type
 /// is too coarse for.
-struct Learned<F, L, T, const P: usize> {
+struct Learned<F, L, A, T, const P: usize> {
     op: Elementwise<F, 2, P>,
     to_logits: L,
+    /// The same of the result in place of the logits, if it can be told from it.
+    to_logits_at: Option<A>,
     to_tau: T,
 }
 
-impl<F, L, T, const P: usize> CustomOp2 for Learned<F, L, T, P>
+impl<F, L, A, T, const P: usize> CustomOp2 for Learned<F, L, A, T, P>
 where
     F: Formula<2, P>,
     L: Formula<3, P>,
+    A: Formula<3, P>,
     T: Formula<3, P>,
 {
     fn name(&self) -> &'static str {
@@ -269,12 +295,15 @@ where
         &self,
         logits: &Tensor,
         tau: &Tensor,
-        _: &Tensor,
+        result: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let each = tau.detach().broadcast_as(logits.shape())?;
         let args = [logits, &each, grad];
-        let to_logits = || self.op.with(self.to_logits).gradient(args);
+        let to_logits = || match self.to_logits_at {
+            Some(at) if cpu::has_digits(result) => self.op.with(at).gradient([result, &each, grad]),
+            _ => self.op.with(self.to_logits).gradient(args),
+        };
         let to_tau = || {
             // Not rounded to a half type before it is summed; the noise is that of f32 in a half type too.
             let [x, each, g] = match (logits.dtype(), tau.shape() == logits.shape()) {

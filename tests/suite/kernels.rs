@@ -81,6 +81,15 @@ const BINARY_CONCRETE_GRADIENT: Kernels = (
     ],
 );
 
+const BINARY_CONCRETE_ST_GRADIENT: Kernels = (
+    "binary_concrete",
+    &[
+        ("binary_concrete_st_gradient", ANY),
+        ("binary_concrete_st_learned_gradient", ANY),
+        ("binary_concrete_tau_gradient", ANY),
+    ],
+);
+
 const SINKHORN: Kernels = ("gumbel_sinkhorn", &[("gumbel_sinkhorn", MATRICES)]);
 const ASSIGNMENT: Kernels = ("gumbel_sinkhorn", &[("gumbel_sinkhorn_st", &[""])]);
 const SINKHORN_GRADIENT: Kernels = (
@@ -312,7 +321,7 @@ const OPS: &[Op] = &[
                 ("binary_concrete_st_learned", ANY),
             ],
         ),
-        backward: &[BINARY_CONCRETE_GRADIENT],
+        backward: &[BINARY_CONCRETE_ST_GRADIENT],
     },
     Op {
         name: "hard_concrete",

@@ -182,7 +182,9 @@ const KERNELS: &[(&str, f64, usize, Rows, f64)] = &[
     ("hard_concrete_l0_learned_gradient", 4.0, N, Nothing, 1.02),
     ("hard_concrete_l0_tau_gradient", 4.0, N, Nothing, 1.02),
     ("binary_concrete_st", 2.0, N, Nothing, 1.02),
+    ("binary_concrete_st_gradient", 3.0, N, Nothing, 1.02),
     ("binary_concrete_st_learned", 3.0, N, Nothing, 1.02),
+    ("binary_concrete_st_learned_gradient", 4.0, N, Nothing, 1.02),
     // Estimators of a one-hot: the draw, and gradients of three operands; for columns and in several blocks these are read once for the
     // row's sums and once for its gradient, in Gumbel-Rao once for each of two samples.
     ("one_hot_lanes", 2.0, N, Nothing, 1.02),

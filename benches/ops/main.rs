@@ -4,7 +4,9 @@
 //! to the baseline from the same run, and the ratio asked for where there is one.
 //!
 //! `-- PATTERN` picks cases by name, `-- --test` verifies each case and runs it once. `RAYON_NUM_THREADS` sets the
-//! number of threads, 2 where it is not set.
+//! number of threads, 2 where it is not set. glibc's allocator is asked to keep freed memory, unless `MALLOC_TRIM_THRESHOLD_`
+//! or `MALLOC_MMAP_MAX_` says otherwise: where it gives it back, each tensor is faulted in anew, which costs more than most
+//! ops, and whether it does hangs on what happens to lie at the top of the heap.
 //!
 //! With the feature `cuda` and a device, every op is timed there as well, by CUDA events, in f32 and bf16; names of these
 //! cases begin with `cuda` behind the op's. `REPARAM_BENCH_DEVICE` (`cpu` or `cuda`) picks one of the two legs,
@@ -32,12 +34,17 @@ use std::{env, process::Command};
 
 use support::{report, suite::Suite};
 
-/// rayon and candle's own pool both take their size from this variable when they are first used.
-const THREADS: &str = "RAYON_NUM_THREADS";
+/// Variables that are looked at before `main` or when a pool is first used, and their values where they are not set: the size of
+/// rayon's pool and candle's own, and two of glibc's allocator.
+const SETTINGS: [(&str, &str); 3] = [
+    ("RAYON_NUM_THREADS", "2"),
+    ("MALLOC_TRIM_THRESHOLD_", "68719476736"),
+    ("MALLOC_MMAP_MAX_", "0"),
+];
 
 fn main() -> anyhow::Result<()> {
-    if env::var_os(THREADS).is_none() {
-        return again_with_two_threads();
+    if SETTINGS.iter().any(|(name, _)| env::var_os(name).is_none()) {
+        return again_with_settings();
     }
     println!("{}", report::conditions());
     let mut suite = Suite::new()?;
@@ -61,9 +68,14 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// The ratios asked for are for two threads on both sides, and a process cannot change its own environment safely.
-fn again_with_two_threads() -> anyhow::Result<()> {
+fn again_with_settings() -> anyhow::Result<()> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(env::args_os().skip(1)).env(THREADS, "2");
+    command.args(env::args_os().skip(1));
+    for (name, value) in SETTINGS {
+        if env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
     // In this process's place where that can be done, so that whoever stops it stops all of it.
     #[cfg(unix)]
     {

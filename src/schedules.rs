@@ -192,7 +192,7 @@ impl Schedule for Linear {
 /// From `start` to `end` along half a cosine over `steps` steps, then `end`: level at both ends.
 ///
 /// `end + (start - end) (1 + cos(pi step / steps)) / 2`, as `torch.optim.lr_scheduler.CosineAnnealingLR` in its first
-/// period.
+/// `T_max` steps, after which that one rises again.
 ///
 /// ```
 /// use candle_reparam::schedules::{Cosine, Schedule};

@@ -221,18 +221,27 @@ impl KlDivergence for Bernoulli {
             divergence_terms(&sigmoid(p)?, &sigmoid(q)?, &d)
         };
         let value = term(&p, &q)?.add(&term(&p.neg()?, &q.neg()?)?)?;
+        let infinite = value.eq(&full(&value, f64::INFINITY)?)?;
         let divergence = with_gradient(
             "Bernoulli::kl_divergence",
             &[&a, &b],
             value,
-            move |argument, grad| match argument {
-                0 => {
-                    let spread = sigmoid(&p)?.mul(&sigmoid(&p.neg()?)?)?;
-                    let none = spread.eq(&spread.zeros_like()?)?;
-                    let slope = none.where_cond(&spread, &p.sub(&q)?.mul(&spread)?)?;
-                    grad.mul(&slope)
-                }
-                _ => grad.mul(&sigmoid(&q)?.sub(&sigmoid(&p)?)?),
+            move |argument, grad| {
+                let slope = match argument {
+                    0 => {
+                        let spread = sigmoid(&p)?.mul(&sigmoid(&p.neg()?)?)?;
+                        let none = spread.eq(&spread.zeros_like()?)?;
+                        none.where_cond(&spread, &p.sub(&q)?.mul(&spread)?)?
+                    }
+                    _ => {
+                        // Of the two values the one that is rarer, whose probabilities have more digits.
+                        let ones = sigmoid(&q)?.sub(&sigmoid(&p)?)?;
+                        let zeros = sigmoid(&p.neg()?)?.sub(&sigmoid(&q.neg()?)?)?;
+                        p.gt(&q.neg()?)?.where_cond(&zeros, &ones)?
+                    }
+                };
+                // A certainty of the other stays one: it is +inf all around.
+                grad.mul(&infinite.where_cond(&slope.zeros_like()?, &slope)?)
             },
         )?;
         self.frame.rounded(&divergence)

@@ -9,7 +9,7 @@ use candle_core::{D, DType, Result, Shape, Tensor, bail};
 /// A class from `softmax(logits)` over the last dim, as its index.
 ///
 /// * **Shapes**: logits `(batch.., K)`; a single draw is a number, so the event shape is empty.
-/// * **log_prob**: `log_softmax(logits)` at the index, a tensor of any integer dtype. On a CUDA device, where
+/// * **log_prob**: `log_softmax(logits)` at the index, a tensor of dtype u8, u32 or i64. On a CUDA device, where
 ///   [`Validation::Auto`](super::Validation) does not look at values, an index of `K` or above has log-probability -inf.
 /// * **sample**: u32, through [`categorical`]: exact, one pass over the logits.
 /// * **mean** and **variance** are errors: the values are labels.
@@ -128,13 +128,12 @@ impl Distribution for Categorical {
         let expected = format!("the index of a class, 0 to {}", classes - 1);
         let ok = |x: f64| (0.0..classes as f64).contains(&x);
         self.frame.require("the value", value, (&expected, ok))?;
-        // A negative index wraps to one that is out of range.
-        let index = over(&value.to_dtype(DType::U32)?, &dims)?.contiguous()?;
-        let bound = index
-            .zeros_like()?
-            .to_dtype(DType::I64)?
-            .affine(0.0, classes as f64)?;
-        let inside = index.to_dtype(DType::I64)?.lt(&bound)?;
+        let index = over(&value.to_dtype(DType::I64)?, &dims)?.contiguous()?;
+        let zero = index.zeros_like()?;
+        let inside = index
+            .ge(&zero)?
+            .mul(&index.lt(&zero.affine(0.0, classes as f64)?)?)?;
+        let index = index.to_dtype(DType::U32)?;
         // The device's gather stops the program at an index that is out of range.
         let index = inside.where_cond(&index, &index.zeros_like()?)?;
         let log_probs = self.classes.log_probs()?;
@@ -309,6 +308,8 @@ impl Classes {
         );
         let (p, q, d) = (ln_p.exp()?, ln_q.exp()?, ln_q.sub(&ln_p)?);
         let divergence = divergence_terms(&p, &q, &d)?.sum(last)?;
+        let infinite = divergence.eq(&full(&divergence, f64::INFINITY)?)?;
+        let infinite = over(&infinite.unsqueeze(last)?, &dims)?;
         let value = divergence.clone();
         with_gradient("kl_divergence", &[&a, &b], value, move |argument, grad| {
             let grad = grad.unsqueeze(last)?;
@@ -323,6 +324,8 @@ impl Classes {
                 }
                 _ => q.sub(&p)?,
             };
+            // A mask stays one whatever the other logits do: it is +inf all around.
+            let slope = infinite.where_cond(&slope.zeros_like()?, &slope)?;
             slope.broadcast_mul(&grad)
         })
     }

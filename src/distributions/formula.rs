@@ -212,15 +212,6 @@ pub(super) fn log1p(y: &Tensor) -> Result<Tensor> {
     u.eq(&full(&u, 1.0)?)?.where_cond(y, &value)
 }
 
-/// [`log1p`] as a function of `y`, with its gradient.
-pub(super) fn log1p_of(name: &'static str, y: &Tensor) -> Result<Tensor> {
-    let detached = y.detach();
-    let value = log1p(&detached)?;
-    with_gradient(name, &[y], value, move |_, grad| {
-        grad.div(&detached.affine(1.0, 1.0)?)
-    })
-}
-
 /// `ln(1 + exp(x))`: neither overflows for a large `x` nor loses the digits of a very negative one.
 pub(super) fn softplus(x: &Tensor) -> Result<Tensor> {
     x.relu()?.add(&log1p(&x.abs()?.neg()?.exp()?)?)

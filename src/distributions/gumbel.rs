@@ -1,6 +1,6 @@
 //! Gumbel's extreme-value distribution.
 
-use super::formula::{ln_gamma_1p, with_gradient};
+use super::formula::{full, ln_gamma_1p, with_gradient};
 use super::frame::{FINITE, Frame, NUMBER, POSITIVE, over};
 use super::{Distribution, KlDivergence, Reparameterized, framed};
 use crate::{KeySource, gumbel};
@@ -84,6 +84,9 @@ impl Distribution for Gumbel {
         let s = scale.detach();
         let z = x.detach().sub(&loc.detach())?.div(&s)?;
         let value = z.add(&z.neg()?.exp()?)?.add(&s.log()?)?.neg()?;
+        // At -inf it is the sum of two infinities, of which the exponential is the larger.
+        let end = z.eq(&full(&z, f64::NEG_INFINITY)?)?;
+        let value = end.where_cond(&z, &value)?;
         let density = with_gradient(
             "Gumbel::log_prob",
             &[&x, &loc, &scale],

@@ -202,7 +202,8 @@ pub trait Reparameterized: Distribution {
 /// Distributions between which the Kullback-Leibler divergence has a closed form.
 pub trait KlDivergence<Other = Self>: Distribution {
     /// `KL(self || other)` in nats, over the batch that the two broadcast to, with gradients to the parameters of both.
-    /// At least 0; +inf where `self` puts mass on what is impossible under `other`.
+    /// At least 0 (up to rounding, for [`Gumbel`]); +inf, with gradient 0, where `self` puts mass on what is impossible under
+    /// `other`.
     fn kl_divergence(&self, other: &Other) -> Result<Tensor>;
 }
 

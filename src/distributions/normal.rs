@@ -1,6 +1,6 @@
 //! The Gaussian, diagonal: one for each element of the batch.
 
-use super::formula::{log1p_of, with_gradient};
+use super::formula::{full, log1p, with_gradient};
 use super::frame::{FINITE, Frame, NUMBER, POSITIVE, over};
 use super::{Distribution, KlDivergence, Reparameterized, framed};
 use crate::{KeySource, gaussian, gaussian_kl, normal};
@@ -206,6 +206,20 @@ impl Spread {
     }
 }
 
+/// `ln(p / q)` of two scales, as a function of both.
+fn log_ratio(p: &Tensor, q: &Tensor) -> Result<Tensor> {
+    let (p_, q_) = (p.detach(), q.detach());
+    // Of two that are close the difference is exact, which their ratio is not; of two that are far apart the difference
+    // has little left of the smaller one.
+    let part = p_.sub(&q_)?.div(&q_)?;
+    let close = part.abs()?.le(&full(&part, 0.5)?)?;
+    let value = close.where_cond(&log1p(&part)?, &p_.div(&q_)?.log()?)?;
+    with_gradient(KL, &[p, q], value, move |argument, grad| match argument {
+        0 => grad.div(&p_),
+        _ => grad.div(&q_)?.neg(),
+    })
+}
+
 impl Distribution for Normal {
     framed!();
 
@@ -295,13 +309,10 @@ impl KlDivergence for Normal {
             self.spread.map(|t| over(t, &dims))?,
             other.spread.map(|t| over(t, &dims))?,
         );
-        let (mean, log_var) = match (&p, &q) {
-            (Spread::Scale(p), Spread::Scale(q)) => {
-                // The difference of two close scales is exact, the logarithm of their ratio is not.
-                let log_ratio = log1p_of(KL, &p.sub(q)?.div(q)?)?;
-                (difference.div(q)?, log_ratio.affine(2.0, 0.0)?)
-            }
-            _ => (q.units(&difference)?, p.log_var()?.sub(&q.log_var()?)?),
+        let mean = q.units(&difference)?;
+        let log_var = match (&p, &q) {
+            (Spread::Scale(p), Spread::Scale(q)) => log_ratio(p, q)?.affine(2.0, 0.0)?,
+            _ => p.log_var()?.sub(&q.log_var()?)?,
         };
         let last = dims.len();
         let divergence = gaussian_kl(&mean.unsqueeze(last)?, &log_var.unsqueeze(last)?, last)?;

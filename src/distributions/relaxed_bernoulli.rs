@@ -100,8 +100,8 @@ impl Binary {
 
 /// A relaxed coin on the unit interval: the binary Concrete distribution, with its density.
 ///
-/// * **rsample**: `sigmoid((logits + logistic(shape, key)) / tau)`: above 1/2, whatever `tau`, where
-///   [`Bernoulli`](super::Bernoulli) of the same logits and key is 1.
+/// * **rsample**: `sigmoid((logits + logistic(shape, key)) / tau)`: on the same side of 1/2, whatever `tau`, as
+///   [`Bernoulli`](super::Bernoulli) of the same logits and key, unless it rounds to 1/2.
 /// * **log_prob**: with `v = ln y - ln(1 - y)` and `d = logits - tau v`: `ln tau + d - 2 softplus(d) - ln y - ln(1 - y)`,
 ///   written so that it is finite for every `d` (`torch` has `2 log1p(exp(d))`, which makes it -inf for `d` above 88),
 ///   with gradients to logits, value and `tau`. A value of 0 or 1, which at a low temperature is a number that was
@@ -209,7 +209,8 @@ impl Distribution for RelaxedBernoulli {
 
     fn expand(&self, batch_shape: impl Into<Shape>) -> Result<Self> {
         let binary = self.binary.expand(batch_shape.into().dims())?;
-        let frame = binary.frame.clone();
+        // Its own, which knows how far it checks.
+        let frame = self.frame.expanded(&binary.frame.batch)?;
         Ok(Self { frame, binary })
     }
 }
@@ -315,7 +316,8 @@ impl Distribution for LogitRelaxedBernoulli {
 
     fn expand(&self, batch_shape: impl Into<Shape>) -> Result<Self> {
         let binary = self.binary.expand(batch_shape.into().dims())?;
-        let frame = binary.frame.clone();
+        // Its own, which knows how far it checks.
+        let frame = self.frame.expanded(&binary.frame.batch)?;
         Ok(Self { frame, binary })
     }
 }

@@ -231,9 +231,12 @@ impl Distribution for RelaxedOneHotCategorical {
 
     fn log_prob(&self, value: &Tensor) -> Result<Tensor> {
         let (y, dims) = self.frame.value(value, UNIT)?;
-        // Rounding each entry to a half type moves the sum by this much.
+        // Rounding each entry to a half type moves the sum by this much: by a part of it, and in f16, whose smallest numbers
+        // are coarse, by half a step for each entry.
+        let classes = dims[dims.len() - 1] as f64;
         let slack = match self.frame.dtype {
-            DType::F16 | DType::BF16 => 1e-2 * (dims[dims.len() - 1] as f64).sqrt(),
+            DType::F16 => 1e-2 + 0.5 * classes * smallest(DType::F16),
+            DType::BF16 => 1e-2,
             _ => SUM_TOLERANCE,
         };
         self.frame.require_rows(
@@ -248,7 +251,8 @@ impl Distribution for RelaxedOneHotCategorical {
 
     fn expand(&self, batch_shape: impl Into<Shape>) -> Result<Self> {
         let concrete = self.concrete.expand(batch_shape.into().dims())?;
-        let frame = concrete.frame.clone();
+        // Its own, which knows how far it checks.
+        let frame = self.frame.expanded(&concrete.frame.batch)?;
         Ok(Self { frame, concrete })
     }
 }
@@ -327,7 +331,8 @@ impl Distribution for ExpRelaxedOneHotCategorical {
 
     fn expand(&self, batch_shape: impl Into<Shape>) -> Result<Self> {
         let concrete = self.concrete.expand(batch_shape.into().dims())?;
-        let frame = concrete.frame.clone();
+        // Its own, which knows how far it checks.
+        let frame = self.frame.expanded(&concrete.frame.batch)?;
         Ok(Self { frame, concrete })
     }
 }

@@ -406,8 +406,8 @@ impl Quantized {
     /// How many codes are in use: the exponential of the entropy of the likeliest codes' frequencies, summed over the
     /// groups; f32, without gradient. From `groups` (one code each) to `groups codes`.
     ///
-    /// A `mask` (u8, of the input's leading dims) counts the rows where it is not 0. Errors: a mask of another shape or
-    /// dtype.
+    /// A `mask` (u8, of the input's leading dims) counts the rows where it is not 0; where that is none, the result is NaN.
+    /// Errors: a mask of another shape or dtype.
     ///
     /// ```
     /// # use candle_core::{DType, Device, Tensor};
@@ -428,8 +428,8 @@ impl Quantized {
     /// How many codes the soft choices spread over: the exponential of the entropy of the softmax averaged over the rows,
     /// summed over the groups; f32, with gradient.
     ///
-    /// A `mask` (u8, of the input's leading dims) averages over the rows where it is not 0. Errors: a mask of another
-    /// shape or dtype.
+    /// A `mask` (u8, of the input's leading dims) averages over the rows where it is not 0; where that is none, the result
+    /// is NaN. Errors: a mask of another shape or dtype.
     ///
     /// ```
     /// # use candle_core::{DType, Device, Tensor};

@@ -12,7 +12,7 @@
 //! | at the kink | None here | PyTorch | JAX | candle 0.11.1 |
 //! |---|---|---|---|---|
 //! | [`relu`] | 0 | 0 | 0 (`jax.nn.relu`) | 1 |
-//! | [`abs`] | 0 | 0 | 0 (`sign`) | 1 |
+//! | [`abs`] | 0 | 0 | 1 | 1 |
 //! | [`leaky_relu`] of slope s, 0 to 1 | s | s | 1 | (1 + s) / 2 (`candle_nn`) |
 //! | [`clamp`] | 0 | 1 | 1/2 (`jnp.clip`) | 1/2 |
 //! | [`hard_tanh`] | 0 | 0 | 1 | 1/2 (as a clamp) |
@@ -101,7 +101,7 @@ pub fn leaky_relu(
 /// * **Dtypes**: f32, f64, f16, bf16.
 /// * **Range and precision**: exact; never -0.
 /// * **Gradient**: `g` above 0, `-g` below, `at_kink g` at 0.
-/// * **At the kink**: `at_kink` from -1 to 1, `None` for 0. PyTorch and JAX take 0, candle 0.11.1 takes 1.
+/// * **At the kink**: `at_kink` from -1 to 1, `None` for 0. PyTorch takes 0, JAX and candle 0.11.1 take 1.
 /// * **Errors**: an `at_kink` outside [-1, 1]; a dtype that is not listed.
 /// * **PyTorch**: `torch.abs(x)`.
 ///

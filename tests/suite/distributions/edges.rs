@@ -102,6 +102,17 @@ fn densities_of_samples_at_low_temperatures() {
                 .all(|l| l.is_finite())
         );
     }
+    // An entry of 0 counts as the smallest number of its dtype; from mpmath.
+    for (dtype, want, tolerance) in [
+        (DType::F16, 8.123_814_108_455_197, 1e-3),
+        (DType::BF16, 43.475_125_194_716_61, 1e-2),
+        (DType::F32, 43.475_125_194_716_61, 1e-6),
+        (DType::F64, 354.005_062_085_572_1, 1e-14),
+    ] {
+        let make = |values: &[f64]| data::tensor(values, 2, dtype, &Device::Cpu);
+        let p = RelaxedOneHotCategorical::new(&make(&[0.0, 0.5]), 0.5).unwrap();
+        near(value(p.log_prob(&make(&[0.0, 1.0]))), want, tolerance);
+    }
     let y = [0.0, 1.0, 0.0];
     let (l, g) = with_gradient(&y, |y| {
         RelaxedOneHotCategorical::new(&t32(&[0.1, 0.2, 0.3], &[3]), 0.5)?.log_prob(y)
@@ -125,6 +136,10 @@ fn log_variances_whose_scale_underflows() {
         );
         assert_eq!(g, [-0.5]);
     }
+    // Away from the mean, where 1 / scale itself would overflow; from mpmath.
+    let narrow = Normal::from_log_var(&s32(0.0), &s32(-180.0)).unwrap();
+    let l = value(narrow.log_prob(&s32(2f64.powi(-130))));
+    near(l, 88.679_106_060_506_37, 1e-6);
     // two that are narrower than the dtype has scales for: (exp(1) - 1 - 1) / 2
     let one = Normal::from_log_var(&s32(0.5), &s32(-250.0)).unwrap();
     let (kl, g) = with_gradient(&[-251.0], |v| {
@@ -179,11 +194,140 @@ fn masks_are_left_out() {
     });
     near(l[0], -2f64.ln(), 1e-6);
     assert_eq!((g[0], g[1], g[3]), (0.5, 0.0, 0.0));
+    let (_, g) = with_gradient(&[1.0, 0.0, 0.0, 0.0], |hot| {
+        OneHotCategorical::from_logits(&t32(&masked, &[4]))?.log_prob(hot)
+    });
+    near(g[0], -2f64.ln(), 1e-6);
+    assert_eq!((g[1], g[3]), (0.0, 0.0));
     let (l, g) = with_gradient(&[1.0, 0.0, 3.0], |p| {
         OneHotCategorical::from_probs(p)?.log_prob(&t32(&[1.0, 0.0, 0.0], &[3]))
     });
     near(l[0], 0.25f64.ln(), 1e-6);
     assert!((g[0] - 0.75).abs() < 1e-6 && g[1] == 0.0, "{g:?}");
+}
+
+#[test]
+fn a_divergence_of_infinity_has_no_gradient() {
+    // It is +inf for all logits nearby: a mask, or a certainty, stays one.
+    let check = |label: &str, a: &[f64], b: &[f64], f: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+        let dims = [2, a.len() / 2];
+        let a = Var::from_tensor(&t32(a, &dims)).unwrap();
+        let b = Var::from_tensor(&t32(b, &dims)).unwrap();
+        let kl = f(&a, &b).flatten_all().unwrap();
+        let values = data::values(&kl);
+        let half = values.len() / 2;
+        assert!(
+            values[..half].iter().all(|kl| *kl == INF),
+            "{label}: {values:?}"
+        );
+        assert!(
+            values[half..].iter().all(|kl| kl.is_finite()),
+            "{label}: {values:?}"
+        );
+        let grads = kl.sum_all().unwrap().backward().unwrap();
+        for var in [&a, &b] {
+            let g = data::values(grads.get(var).unwrap());
+            let (infinite, finite) = g.split_at(g.len() / 2);
+            assert!(infinite.iter().all(|g| *g == 0.0), "{label}: {g:?}");
+            assert!(
+                finite.iter().all(|g| g.is_finite()) && finite.iter().any(|g| *g != 0.0),
+                "{label}: {g:?}"
+            );
+        }
+    };
+    let a = [0.0, 1.0, -INF, 0.5, 0.0, 1.0, -INF, 0.5];
+    let b = [0.0, -INF, -INF, 0.5, 1.0, 0.0, -INF, 0.5];
+    check("categorical", &a, &b, &|a, b| {
+        let (p, q) = (Categorical::from_logits(a), Categorical::from_logits(b));
+        p.unwrap().kl_divergence(&q.unwrap()).unwrap()
+    });
+    check("one-hot", &a, &b, &|a, b| {
+        let (p, q) = (
+            OneHotCategorical::from_logits(a),
+            OneHotCategorical::from_logits(b),
+        );
+        p.unwrap().kl_divergence(&q.unwrap()).unwrap()
+    });
+    let (a, b) = ([0.3, -0.4, 0.3, -0.4], [INF, -INF, 0.5, 0.0]);
+    check("bernoulli", &a, &b, &|a, b| {
+        let (p, q) = (Bernoulli::from_logits(a), Bernoulli::from_logits(b));
+        p.unwrap().kl_divergence(&q.unwrap()).unwrap()
+    });
+}
+
+#[test]
+fn the_divergence_of_coins_keeps_the_digits_of_its_gradient_on_both_sides() {
+    // sigmoid(q) - sigmoid(p), from mpmath
+    for (p, q, want) in [
+        (30.0, 20.0, -2.061_060_041_960_515e-9),
+        (-30.0, -20.0, 2.061_060_041_960_515e-9),
+    ] {
+        let (kl, g) = with_gradient(&[q], |q| {
+            Bernoulli::from_logits(&s32(p))?.kl_divergence(&Bernoulli::from_logits(q)?)
+        });
+        near(kl[0], 2.060_124_281_787_808_4e-9, 1e-5);
+        near(g[0], want, 1e-6);
+    }
+}
+
+#[test]
+fn scales_that_are_far_apart_have_a_divergence() {
+    // From mpmath; the difference of the two scales has little of the smaller one left, or nothing.
+    for (p, q, want) in [
+        (-40, 0, 27.225_887_222_397_812),
+        (-14, 0, 9.204_060_529_701_879),
+        (-20, 3, 15.442_385_152_879_199),
+        (1, 0, 0.806_852_819_440_054_7),
+        (-1, 0, 0.318_147_180_559_945_3),
+        (-70, -71, 0.806_852_819_440_054_7),
+    ] {
+        let (p, q) = (2f64.powi(p), 2f64.powi(q));
+        let ratio = p / q;
+        let (kl, g) = with_gradient(&[p], |p| {
+            Normal::new(&s32(0.5), p)?.kl_divergence(&Normal::new(&s32(0.5), &s32(q))?)
+        });
+        near(kl[0], want, 1e-6);
+        near(g[0], (ratio * ratio - 1.0) / p, 1e-6);
+        let (kl, g) = with_gradient(&[q], |q| {
+            Normal::new(&s32(0.5), &s32(p))?.kl_divergence(&Normal::new(&s32(0.5), q)?)
+        });
+        near(kl[0], want, 1e-6);
+        near(g[0], (1.0 - ratio * ratio) / q, 1e-6);
+    }
+}
+
+#[test]
+fn at_infinity_the_densities_on_the_line_are_0() {
+    let ends = t32(&[INF, -INF], &[2]);
+    let (loc, scale) = (s32(0.5), s32(2.0));
+    let densities = [
+        Normal::new(&loc, &scale).unwrap().log_prob(&ends),
+        Normal::from_log_var(&loc, &scale).unwrap().log_prob(&ends),
+        Gumbel::new(&loc, &scale).unwrap().log_prob(&ends),
+        Logistic::new(&loc, &scale).unwrap().log_prob(&ends),
+    ];
+    for (i, density) in densities.into_iter().enumerate() {
+        assert_eq!(data::values(&density.unwrap()), [-INF; 2], "{i}");
+    }
+}
+
+#[test]
+fn at_a_tie_a_mode_is_one_of_the_likeliest() {
+    let coins = Bernoulli::from_logits(&t32(&[-0.1, 0.0, 0.1, INF, -INF], &[5])).unwrap();
+    assert_eq!(
+        data::values(&coins.mode().unwrap()),
+        [0.0, 0.0, 1.0, 1.0, 0.0]
+    );
+    let logits = t32(&[0.0, 2.0, 2.0, -INF], &[4]);
+    let index = Categorical::from_logits(&logits).unwrap().mode().unwrap();
+    let index = data::indices(&index)[0];
+    assert!([1, 2].contains(&index), "{index}");
+    let hot = OneHotCategorical::from_logits(&logits)
+        .unwrap()
+        .mode()
+        .unwrap();
+    let want: Vec<f64> = (0..4).map(|i| f64::from(u8::from(i == index))).collect();
+    assert_eq!(data::values(&hot), want);
 }
 
 #[test]
@@ -389,6 +533,30 @@ fn values_outside_of_the_support_are_refused() {
 }
 
 #[test]
+fn an_index_of_64_bits_is_not_wrapped() {
+    let classes = Categorical::from_logits(&t32(&[0.0; 4], &[2, 2])).unwrap();
+    let lenient = classes.with_validation(Validation::Never).unwrap();
+    // which in 32 bits would be 1
+    let index = Tensor::new(&[(1_i64 << 32) + 1, 1], &Device::Cpu).unwrap();
+    let l = data::values(&lenient.log_prob(&index).unwrap());
+    assert!(l[0] == -INF && l[1].is_finite(), "{l:?}");
+}
+
+#[test]
+fn rows_of_half_types_sum_to_one_within_their_rounding() {
+    let name = "RelaxedOneHotCategorical";
+    // In half types a row's sum is off by the rounding of its entries, however many there are, and by no more.
+    for dtype in data::FLOATS {
+        let logits = Tensor::zeros(20_000, dtype, &Device::Cpu).unwrap();
+        let wide = RelaxedOneHotCategorical::new(&logits, 1.0).unwrap();
+        let y = wide.sample_n(3, Key::new(1, 1)).unwrap();
+        assert!(wide.log_prob(&y).is_ok(), "{dtype:?}");
+        refused(wide.log_prob(&y.affine(0.95, 0.0).unwrap()), name, &["0.9"]);
+        refused(wide.log_prob(&logits), name, &["the value", "sums to 0"]);
+    }
+}
+
+#[test]
 fn shapes_dtypes_and_devices_that_do_not_fit_are_refused() {
     let (a, b) = (t32(&[1.0; 2], &[2]), t32(&[1.0; 3], &[3]));
     refused(
@@ -470,4 +638,51 @@ fn without_checks_nothing_is_looked_at() {
     assert!(value(p.log_prob(&s32(NAN))).is_nan());
     let checked = p.with_validation(Validation::Always).unwrap();
     refused(checked.log_prob(&s32(NAN)), "Bernoulli", &["NaN"]);
+}
+
+#[test]
+fn an_expanded_distribution_checks_as_far_as_the_one_it_was() {
+    let (one, two) = (t32(&[1.0], &[1]), t32(&[0.1, 0.2], &[2]));
+    fn check<P: Distribution>(p: P, bad: &Tensor) {
+        let name = p.name();
+        let expanded = p.expand(3).unwrap();
+        refused(expanded.log_prob(bad), name, &["the value"]);
+        let p = expanded.with_validation(Validation::Never).unwrap();
+        let twice = p.expand((2, 3)).unwrap();
+        assert!(twice.log_prob(bad).is_ok(), "{name}");
+    }
+    let bad = s32(NAN);
+    check(Normal::new(&one, &one).unwrap(), &bad);
+    check(Gumbel::new(&one, &one).unwrap(), &bad);
+    check(Logistic::new(&one, &one).unwrap(), &bad);
+    check(Bernoulli::from_logits(&one).unwrap(), &bad);
+    check(RelaxedBernoulli::from_logits(&one, 0.5).unwrap(), &bad);
+    check(LogitRelaxedBernoulli::from_logits(&one, 0.5).unwrap(), &bad);
+    let bad = t32(&[NAN, 1.0], &[2]);
+    check(
+        OneHotCategorical::from_logits(&two)
+            .unwrap()
+            .expand(1)
+            .unwrap(),
+        &bad,
+    );
+    check(
+        RelaxedOneHotCategorical::new(&two, 0.5)
+            .unwrap()
+            .expand(1)
+            .unwrap(),
+        &bad,
+    );
+    check(
+        ExpRelaxedOneHotCategorical::new(&two, 0.5)
+            .unwrap()
+            .expand(1)
+            .unwrap(),
+        &bad,
+    );
+    let index = Tensor::new(7_u32, &Device::Cpu).unwrap();
+    check(
+        Categorical::from_logits(&two).unwrap().expand(1).unwrap(),
+        &index,
+    );
 }

@@ -1,6 +1,6 @@
 //! What is drawn: moments, frequencies, identities between ops and distributions, and the contract of keys.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor, Var};
 use candle_reparam::distributions::{
     Bernoulli, Categorical, Distribution, ExpRelaxedOneHotCategorical, Gumbel, Logistic,
     LogitRelaxedBernoulli, Normal, OneHotCategorical, RelaxedBernoulli, RelaxedOneHotCategorical,
@@ -172,6 +172,32 @@ fn samples_are_those_of_the_ops() {
 }
 
 #[test]
+fn straight_through_has_the_gradient_of_the_relaxed_sample() {
+    let logits = data::random((2, 5), 1, 1.0, DType::F64, &Device::Cpu);
+    let w = data::random((3, 2, 5), 2, 1.0, DType::F64, &Device::Cpu);
+    let gradient = |relaxed: bool| {
+        let logits = Var::from_tensor(&logits).unwrap();
+        let y = if relaxed {
+            let p = RelaxedOneHotCategorical::new(&logits, 0.3).unwrap();
+            p.rsample_n(3, KEY)
+        } else {
+            let p = OneHotCategorical::from_logits(&logits).unwrap();
+            p.straight_through(3, 0.3, KEY)
+        };
+        let grads = y.unwrap().mul(&w).unwrap().sum_all().unwrap().backward();
+        data::values(grads.unwrap().get(&logits).unwrap())
+    };
+    let (got, want) = (gradient(false), gradient(true));
+    let largest = want.iter().fold(0.0_f64, |m, g| m.max(g.abs()));
+    assert!(largest > 1e-2);
+    assert!(
+        got.iter()
+            .zip(&want)
+            .all(|(a, b)| (a - b).abs() < 1e-12 * largest)
+    );
+}
+
+#[test]
 fn hard_and_relaxed_draws_of_one_key_agree() {
     let logits = data::random((50, 7), 1, 2.0, DType::F64, &Device::Cpu);
     let key = Key::new(4, 4);
@@ -222,7 +248,7 @@ fn keys_in_memory_draw_what_plain_keys_do() {
 
 #[test]
 fn a_sample_tracks_nothing_and_an_rsample_does() {
-    let loc = candle_core::Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
+    let loc = Var::zeros(3, DType::F32, &Device::Cpu).unwrap();
     let p = Normal::from_log_var(&loc, &loc).unwrap();
     assert!(!p.sample(KEY).unwrap().track_op());
     assert!(p.rsample(KEY).unwrap().track_op());

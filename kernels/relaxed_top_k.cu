@@ -85,16 +85,21 @@ struct Work {
         c = z + len, y = c + len, e = y + len;
     }
 
-    // The perturbed logits.
-    __device__ __forceinline__ void load(const Element* x, const View& view, const Rows& rows, u64 row, const Stream& stream) {
+    // The perturbed logits; whether `k` of them are above -inf. What an iteration leaves of a class can be chosen again, so that a
+    // row with fewer need not run out.
+    __device__ __forceinline__ bool load(const Element* x, const View& view, const Rows& rows, u64 row, const Stream& stream,
+                                         u32 k) {
         const Element* own = x + row_base(view, row);
         u64 start = row / rows.inner * rows.len * rows.inner + row % rows.inner;
+        Real there = 0; // exact as long as it matters: memory holds no k beyond 2^24
 #pragma unroll 1
         for (u32 i = team.rank(); i < len; i += team.size()) {
             z[i] = plus(widen(own[i * view.stride]), draw_one<Gumbel>(stream, start + i * rows.inner));
             c[i] = 0;
             y[i] = 0;
+            if (z[i] > -infinity() && there < Real(k)) there += 1;
         }
+        return team.template reduce<Sum, 1>(there) >= Real(k);
     }
 
     // One iteration; whether the row had a class to choose.
@@ -207,8 +212,7 @@ DEVICE void relaxed(Team team, LOGITS_ARG, char* scratch, Element* out, SHAPE_AR
         bool active = row < rows.count;
         row = active ? row : rows.count - 1;
         RowTau row_tau(tau, row);
-        work.load(x, view, rows, row, stream);
-        bool proper = true;
+        bool proper = work.load(x, view, rows, row, stream, k);
 #pragma unroll 1
         for (u32 i = 0; i < k; ++i) {
             Step step;
@@ -234,8 +238,7 @@ DEVICE void gradient(Team team, LOGITS_ARG, const Element* g, const View& g_view
         bool active = row < rows.count;
         row = active ? row : rows.count - 1;
         RowTau row_tau(tau, row);
-        work.load(x, view, rows, row, stream);
-        bool proper = true;
+        bool proper = work.load(x, view, rows, row, stream, k);
 #pragma unroll 1
         for (u32 i = 0; i < k; ++i) {
             Step step;

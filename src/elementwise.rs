@@ -15,7 +15,7 @@ use crate::simd::{Float, Kernel, Simd, dispatch};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail,
 };
 use std::marker::PhantomData;
 
@@ -186,6 +186,109 @@ arity!(2, CustomOp2, apply_op2, apply_op2_no_bwd, a, b; (s1, l1), (s2, l2); grad
     (Option<Tensor>, Option<Tensor>));
 arity!(3, CustomOp3, apply_op3, apply_op3_no_bwd, a, b, c; (s1, l1), (s2, l2), (s3, l3); grads => grads.into(),
     (Option<Tensor>, Option<Tensor>, Option<Tensor>));
+
+/// A formula of two operands, one or both of which are broadcast.
+///
+/// Not broadcast before the op, since candle would then sum an operand's gradient in its own dtype, which a half type is too
+/// coarse for.
+struct Broadcast<F, const P: usize> {
+    op: Elementwise<F, 2, P>,
+    /// What they broadcast to.
+    shape: Shape,
+}
+
+impl<F: Formula<2, P>, const P: usize> Elementwise<F, 2, P> {
+    /// Applies it to operands of shapes that broadcast to `shape`.
+    pub(crate) fn apply_broadcast(self, [a, b]: [&Tensor; 2], shape: &Shape) -> Result<Tensor> {
+        if a.shape() == b.shape() {
+            return self.apply([a, b]);
+        }
+        let (op, shape) = (self, shape.clone());
+        a.apply_op2(b, Broadcast { op, shape })
+    }
+}
+
+impl<F: Formula<2, P>, const P: usize> CustomOp2 for Broadcast<F, P> {
+    fn name(&self) -> &'static str {
+        self.op.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (l1, l2) = (l1.broadcast_as(&self.shape)?, l2.broadcast_as(&self.shape)?);
+        self.op.cpu([(s1, &l1), (s2, &l2)])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (l1, l2) = (l1.broadcast_as(&self.shape)?, l2.broadcast_as(&self.shape)?);
+        self.op.cuda([(s1, &l1), (s2, &l2)])
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradient = |own: &Tensor, args: [&Tensor; 2], which: usize| {
+            if !own.track_op() {
+                return Ok(None);
+            }
+            // Not rounded to a half type before it is summed.
+            let half = matches!(own.dtype(), DType::F16 | DType::BF16);
+            let is_wide = half && own.shape() != &self.shape;
+            let at_work = |x: &Tensor| if is_wide { wide(x) } else { Ok(x.clone()) };
+            let [a, b] = [at_work(args[0])?, at_work(args[1])?];
+            let (a, b) = (a.broadcast_as(&self.shape)?, b.broadcast_as(&self.shape)?);
+            let mut gradients = F::backward(&self.op, [&a, &b], result, &at_work(grad)?)?;
+            let gradient = gradients[which].take();
+            gradient.map(|g| summed_like(&g, own)).transpose()
+        };
+        // The formula computes a gradient for what tracks one.
+        Ok((
+            gradient(a, [a, &b.detach()], 0)?,
+            gradient(b, [&a.detach(), b], 1)?,
+        ))
+    }
+}
+
+/// In f32, in which the half types are computed.
+pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
+    // candle launches a kernel of no blocks where there is nothing to convert, which is an error.
+    if x.elem_count() == 0 {
+        return Tensor::zeros(x.shape(), DType::F32, x.device());
+    }
+    x.to_dtype(DType::F32)
+}
+
+/// The sum over the dims that `like` was broadcast in, with the shape and dtype of `like`.
+pub(crate) fn summed_like(grad: &Tensor, like: &Tensor) -> Result<Tensor> {
+    if grad.elem_count() == 0 {
+        return Tensor::zeros(like.shape(), like.dtype(), like.device());
+    }
+    let missing = grad.rank() - like.rank();
+    let is_summed = |&d: &usize| d < missing || like.dims()[d - missing] != grad.dims()[d];
+    let dims: Vec<usize> = (0..grad.rank()).filter(is_summed).collect();
+    // One dim after the other, the last one first: no sum is longer than a dim, and each of the first is of neighbours.
+    let mut sum = grad.clone();
+    for &dim in dims.iter().rev() {
+        sum = sum.sum_keepdim(dim)?;
+    }
+    sum.reshape(like.shape())?.to_dtype(like.dtype())
+}
 
 // ------------------------------------------------------------------------------------------------------------- CPU
 

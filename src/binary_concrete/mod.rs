@@ -3,7 +3,7 @@
 mod cpu;
 
 use crate::check;
-use crate::elementwise::{Elementwise, Formula};
+use crate::elementwise::{Elementwise, Formula, summed_like, wide};
 use crate::rng::KeySource;
 use crate::temperature::{Checked, Temperature};
 #[cfg(feature = "cuda")]
@@ -109,7 +109,8 @@ impl From<(f64, f64)> for Stretch {
 impl Stretch {
     fn check(self, op: &str) -> Result<Self> {
         let Self { low, high } = self;
-        let proper = low < 0.0 && high > 1.0 && (high - low).is_finite();
+        // In f32, in which all dtypes but one are computed: a gate as wide as that is open or shut whatever the dtype.
+        let proper = low < 0.0 && high > 1.0 && ((high - low) as f32).is_finite();
         if !proper {
             bail!(
                 "{op}: stretch is from {low} to {high}, expected finite limits below 0 and above 1"
@@ -134,7 +135,7 @@ impl Stretch {
 ///   0, one of +inf gives 1, and NaN gives NaN, in that element alone.
 /// * **Gradient**: `(high - low)` times that of [`binary_concrete`] where `z` is between 0 and 1, and 0 where it is clamped; to
 ///   logits and `tau`.
-/// * **Errors**: those of [`binary_concrete`]; limits that are not finite, or not below 0 and above 1.
+/// * **Errors**: those of [`binary_concrete`]; limits that are not finite in f32, or not below 0 and above 1.
 /// * **Source**: Louizos, Welling, Kingma, arXiv 1712.01312, equations 10 and 11.
 /// * **PyTorch**: `y = RelaxedBernoulli(tau, logits=logits).rsample(); (low + (high - low) * y).clamp(0, 1)`.
 ///
@@ -308,8 +309,8 @@ where
             // Not rounded to a half type before it is summed; the noise is that of f32 in a half type too.
             let [x, each, g] = match (logits.dtype(), tau.shape() == logits.shape()) {
                 (DType::F16 | DType::BF16, false) => &[
-                    wide(logits)?,
-                    wide(tau)?.broadcast_as(logits.shape())?,
+                    wide(&logits.detach())?,
+                    wide(&tau.detach())?.broadcast_as(logits.shape())?,
                     wide(grad)?,
                 ],
                 _ => &args.map(Tensor::clone),
@@ -321,21 +322,4 @@ where
             tau.track_op().then(to_tau).transpose()?,
         ))
     }
-}
-
-fn wide(x: &Tensor) -> Result<Tensor> {
-    x.detach().to_dtype(DType::F32)
-}
-
-/// The sum over the dims that `like` was broadcast in, with the shape and dtype of `like`.
-fn summed_like(grad: &Tensor, like: &Tensor) -> Result<Tensor> {
-    let missing = grad.rank() - like.rank();
-    let is_summed = |&d: &usize| d < missing || like.dims()[d - missing] != grad.dims()[d];
-    let dims: Vec<usize> = (0..grad.rank()).filter(is_summed).collect();
-    // One dim after the other, the last one first: no sum is longer than a dim, and each of the first is of neighbours.
-    let mut sum = grad.clone();
-    for &dim in dims.iter().rev() {
-        sum = sum.sum_keepdim(dim)?;
-    }
-    sum.reshape(like.shape())?.to_dtype(like.dtype())
 }

@@ -26,7 +26,8 @@ const NAME: &str = "decoupled_st";
 /// * **Shapes**: any rank from 1, any layout; the result has the shape, dtype and device of `logits`.
 /// * **Dtypes**: f32, f64; f16 and bf16 are computed in f32, noise included, and rounded once.
 /// * **Range and precision**: exactly 0 and 1, one 1 a row, the lowest index where scores tie; the gradient is within 2e-6 (f32)
-///   or 1e-14 (f64) of the row's largest, given `logits / tau_backward + G` rounded to the dtype it is computed in. A logit of
+///   or 1e-14 (f64) of the row's largest, given `logits / tau_backward + G` rounded to the dtype it is computed in. Logits divided by either
+///   temperature must not overflow; a quotient of the temperatures that the dtype cannot hold is taken as the nearest that it can. A logit of
 ///   -inf is never drawn and has gradient 0. A row that is all -inf, or holds NaN or +inf, is NaN, as is its gradient, and no
 ///   other row is.
 /// * **Gradient**: biased, for the one-hot's own expectation too unless `tau_forward` is 1. Temperatures are numbers.
@@ -66,7 +67,11 @@ pub fn decoupled_st(
     let (forward, ratio) = if empty {
         (1.0, 1.0)
     } else {
-        (1.0 / tau_forward, tau_forward / tau_backward)
+        let largest = largest(dtype);
+        let least = 1.0 / largest;
+        // Finite and above 0, so that 0 and -inf keep their values at any temperature.
+        let finite = |factor: f64| factor.clamp(least, largest);
+        (finite(1.0 / tau_forward), tau_forward / tau_backward)
     };
     // Scaled logits are not rounded to a half type.
     let wide = match dtype {
@@ -95,6 +100,14 @@ fn scaled(tensor: &Tensor, factor: f64) -> Result<Tensor> {
     }
 }
 
+/// The largest number of the scalar that `dtype` is computed in.
+fn largest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => f64::MAX,
+        _ => f32::MAX.into(),
+    }
+}
+
 /// Of logits that are scaled for the forward pass.
 struct Decoupled {
     relaxed: GumbelSoftmax,
@@ -119,9 +132,12 @@ impl CustomOp1 for Decoupled {
     }
 
     fn bwd(&self, logits: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let logits = scaled(&logits.detach(), self.ratio)?;
+        let largest = largest(logits.dtype());
+        let ratio = self.ratio.clamp(1.0 / largest, largest);
+        let logits = scaled(&logits.detach(), ratio)?;
         let op = StraightThrough(self.relaxed.clone());
         let gradient = apply_pair(&logits, grad, TauTensor::Fixed(1.0), op)?;
-        scaled(&gradient, self.ratio).map(Some)
+        // A ratio too small for the scalar leaves no gradient.
+        scaled(&gradient, self.ratio.min(largest)).map(Some)
     }
 }

@@ -299,7 +299,10 @@ impl<E: Element, O: Element<Compute = E::Compute>> Kernel for Batch<'_, '_, E, O
             c.fill(zero);
             out.fill(zero);
             steps.clear();
-            for i in 0..job.k {
+            // What an iteration leaves of a class can be chosen again, so that a row with too few of them need not run out.
+            let there = z.iter().filter(|&&z| z > E::Compute::NEG_INFINITY).count();
+            let iterations = if there < job.k { 0 } else { job.k };
+            for i in 0..iterations {
                 let from = if job.grad.is_some() { i * row } else { 0 };
                 let e = &mut e[from..from + row];
                 let last = i + 1 == job.k;

@@ -16,7 +16,7 @@ use crate::elementwise::Elementwise;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::shape::Dim;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 use cpu::{Binarize, Ceil, Floor, Quantize, Round, Sign, Step};
 
 /// The gradient of a step.
@@ -157,8 +157,8 @@ pub fn binarize(x: &Tensor, threshold: f64, surrogate: Surrogate) -> Result<Tens
 ///   within 1e-7 (f32) or 2e-16 (f64) of the width. Within a few units in the last place of halfway between two levels it may be
 ///   either.
 /// * **Gradient**: the [`Surrogate`]'s; `Clipped` to the same bounds is the usual one, since outside them nothing changes.
-/// * **Errors**: bounds that are not finite with `low` below `high`; fewer than 2 levels, or more than 2^24; a surrogate whose
-///   bounds are NaN or not in order; a dtype that is not listed.
+/// * **Errors**: bounds that are not finite with `low` below `high`, or that the dtype computed in cannot hold, with their distance
+///   and the inverse of a step; fewer than 2 levels, or more than 2^24; a surrogate whose bounds are NaN or not in order; a dtype that is not listed.
 /// * **Source**: Jacob et al., "Quantization and training of neural networks", arXiv 1712.05877.
 /// * **PyTorch**: `torch.fake_quantize_per_tensor_affine(x, step, zero_point, 0, levels - 1)`, whose zero point is an integer.
 ///
@@ -181,6 +181,7 @@ pub fn quantize(
     /// Beyond them f32 does not count.
     const MOST: u32 = 1 << 24;
     let name = "quantize";
+    check::tensor(name, "x", x)?;
     check::finite(name, "low", low)?;
     check::finite(name, "high", high)?;
     if low >= high || !(high - low).is_finite() {
@@ -188,13 +189,21 @@ pub fn quantize(
             "{name}: low is {low} and high is {high}, expected low < high, a finite distance apart"
         )
     }
-    match u32::try_from(levels) {
-        Ok(levels @ 2..=MOST) => {
-            let step = Quantize { low, high, levels };
-            apply(name, x, step, surrogate)
-        }
+    let levels = match u32::try_from(levels) {
+        Ok(levels @ 2..=MOST) => levels,
         _ => bail!("{name}: levels is {levels}, expected from 2 to {MOST}"),
+    };
+    // Of these numbers the kernel makes the levels.
+    let density = f64::from(levels - 1) / (high - low);
+    let all = [low, high, high - low, density];
+    if x.dtype() != DType::F64 && !all.iter().all(|&v| (v as f32).is_finite()) {
+        bail!(
+            "{name}: low is {low} and high is {high}, expected bounds of which f32, in which {:?} is computed, can hold \
+             the distance and {levels} levels",
+            x.dtype()
+        )
     }
+    apply(name, x, Quantize { low, high, levels }, surrogate)
 }
 
 /// The one-hot of each row's largest element.

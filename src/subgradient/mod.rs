@@ -219,7 +219,7 @@ pub fn hard_sigmoid(x: &Tensor, at_kink: impl Into<Option<f64>>) -> Result<Tenso
 /// * **Dtypes**: f32, f64, f16, bf16, both alike.
 /// * **Range and precision**: at least 0; one rounding.
 /// * **Gradient**: `-target g` to `input` and `-input g` to `target` where the score is short, 0 where it is beyond, `at_kink` of the
-///   former where it is at the margin; summed to each argument's shape.
+///   former where it is at the margin; summed to each argument's shape, in f32 where that is a half type.
 /// * **At the kink**: `at_kink` from 0 to 1, `None` for 0. PyTorch's `margin_ranking_loss` and `hinge_embedding_loss` take 1 (a
 ///   `clamp_min`), its `multi_margin_loss` takes 0; candle 0.11.1 has no hinge, and gives 1 for the composition with `relu`.
 /// * **Errors**: shapes that do not broadcast; dtypes or devices that differ; a `margin` that is not finite; an `at_kink` outside
@@ -245,8 +245,9 @@ pub fn hinge(
     let name = "hinge";
     check::finite(name, "margin", margin)?;
     let at_kink = slope_at(name, at_kink.into(), [0.0, 1.0])?;
-    let [input, target] = check::broadcast(name, ("input", input), ("target", target))?;
-    Elementwise::new(name, Hinge { margin, at_kink }).apply([&input, &target])
+    let [view, _] = check::broadcast(name, ("input", input), ("target", target))?;
+    let hinge = Elementwise::new(name, Hinge { margin, at_kink });
+    hinge.apply_broadcast([input, target], view.shape())
 }
 
 /// The larger of two elements.
@@ -256,7 +257,7 @@ pub fn hinge(
 /// * **Dtypes**: f32, f64, f16, bf16, both alike.
 /// * **Range and precision**: exact; of two zeros, `a`'s.
 /// * **Gradient**: `g` to the larger, 0 to the other; where they are equal `first g` to `a` and `(1 - first) g` to `b`: one unit
-///   of gradient in all. Summed to each argument's shape.
+///   of gradient in all. Summed to each argument's shape, in f32 where that is a half type.
 /// * **At a tie**: `first` from 0 to 1, `None` for 1/2, as in PyTorch, JAX and candle 0.11.1.
 /// * **Errors**: shapes that do not broadcast; dtypes or devices that differ; a `first` outside [0, 1]; a dtype that is not
 ///   listed.
@@ -406,8 +407,9 @@ fn larger(
     if !(0.0..=1.0).contains(&first) {
         bail!("{name}: first is {first}, expected the first operand's share at a tie, from 0 to 1")
     }
-    let [a, b] = check::broadcast(name, ("a", a), ("b", b))?;
-    Elementwise::new(name, Larger { sign, first }).apply([&a, &b])
+    let [view, _] = check::broadcast(name, ("a", a), ("b", b))?;
+    let larger = Elementwise::new(name, Larger { sign, first });
+    larger.apply_broadcast([a, b], view.shape())
 }
 
 fn extreme(name: &'static str, x: &Tensor, dim: impl Dim, negated: bool) -> Result<Tensor> {

@@ -1015,6 +1015,7 @@ fn bad_arguments_are_refused_by_name() {
         (f64::NEG_INFINITY, 1.1),
         (-0.1, f64::INFINITY),
         (-1e308, 1e308),
+        (-1e39, 1e39),
     ];
     for stretch in limits {
         let shown = [stretch.0.to_string(), stretch.1.to_string()];

@@ -84,6 +84,36 @@ fn layouts_masks_broken_rows_and_small_things() {
 }
 
 #[test]
+fn temperatures_far_apart_break_no_row() {
+    // In f32 their quotients, or those of 1 and one of them, are 0 or infinite: times a 0 or a mask, NaN.
+    let v = [0.0, 0.5, f64::NEG_INFINITY, -1.0, 2.0, -0.25];
+    for device in devices() {
+        for dtype in FLOATS {
+            let x = data::tensor(&v, (1, 6), dtype, &device);
+            let w = relaxed::weights(&[1, 6], 5, dtype, &device);
+            for (forward, backward) in [
+                (1e-30, 1e30),
+                (1e30, 1e-30),
+                (1e46, 1.0),
+                (1.0, 1e46),
+                (1e-20, 1e20),
+            ] {
+                let label = format!("{dtype:?} {forward:e} {backward:e}");
+                let st = |x: &Tensor| decoupled_st(x, forward, backward, 1, Key::new(4, 9));
+                let y = data::values(&st(&x).unwrap());
+                assert_eq!(oracle::sum(y.iter().copied()), 1.0, "{label}: {y:?}");
+                assert_eq!(y[2], 0.0, "{label}");
+                let g = data::values(&gradient(st, &x, &w));
+                assert!(
+                    g.iter().all(|g| !g.is_nan()) && g[2] == 0.0,
+                    "{label}: {g:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_key_in_device_memory_draws_what_its_value_does() {
     for device in devices() {
         let key = Key::new(77, 1);

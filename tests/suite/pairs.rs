@@ -195,3 +195,32 @@ fn broadcast_operands_get_gradients_of_their_own_shapes() {
         }
     }
 }
+
+#[test]
+fn the_gradient_of_a_broadcast_half_is_summed_in_full_precision() {
+    // A sum of ones in f16 ends at 2048, one in bf16 at 256.
+    let n = 8192;
+    for device in devices() {
+        for dtype in FLOATS {
+            let one = data::tensor(&[3.0], (1, 1), dtype, &device);
+            let many = data::random((n, 1), 1, 0.1, dtype, &device);
+            let ones = many.ones_like().unwrap();
+            let [da, db] = gradients(&many, &one, &ones, |a, b| maximum(a, b, None));
+            assert_eq!((da, db), (vec![0.0; n], vec![n as f64]), "{dtype:?}");
+            let [da, db] = gradients(&one, &many, &ones, |a, b| minimum(a, b, 0.25));
+            assert_eq!((da, db), (vec![0.0], vec![1.0; n]), "{dtype:?}");
+            let [da, db] = gradients(&one, &ones, &ones, |a, b| hinge(a, b, 5.0, None));
+            assert_eq!((da, db), (vec![-(n as f64)], vec![-3.0; n]), "{dtype:?}");
+            // One that tracks nothing changes nothing for the other.
+            let v = Var::from_tensor(&one).unwrap();
+            let grads = maximum(&many, &v, None)
+                .and_then(|y| y.sum_all()?.backward())
+                .unwrap();
+            assert_eq!(data::values(grads.get(&v).unwrap()), [n as f64]);
+            // Nothing at all.
+            let none = Tensor::zeros((0, 1), dtype, &device).unwrap();
+            let [da, db] = gradients(&none, &one, &none, |a, b| maximum(a, b, None));
+            assert_eq!((da, db), (vec![], vec![0.0]), "{dtype:?}");
+        }
+    }
+}

@@ -188,6 +188,32 @@ fn peaked_rows_keep_their_digits() {
 }
 
 #[test]
+fn a_small_gradient_beside_a_peak_keeps_its_digits() {
+    // Nearly all mass at the first class, another drawn, and a high temperature: where the gradient of the class drawn is the
+    // mean of all, the row's largest entry is some thousandth, and the peak's own a difference of numbers near 1.
+    let n = 1000;
+    for (seed, peak) in [(3, 14.0), (5, 16.0), (7, 18.0)] {
+        let mut z = data::normals(n, seed, 0.1);
+        z[0] = peak;
+        let mut w = data::normals(n, seed + 1, 1.0);
+        (w[0], w[1]) = (1.3, 0.0);
+        w[1] = oracle::sum(w.iter().copied()) / (n - 1) as f64;
+        let mut d = vec![0.0; n];
+        d[1] = 1.0;
+        for device in devices() {
+            let t = |v: &[f64]| data::tensor(v, (1, n), DType::F32, &device);
+            let got = bits::reinmax_gradient(&t(&z), &t(&d), &t(&w), 1e6, 1).unwrap();
+            let (z, w) = (data::values(&t(&z)), data::values(&t(&w)));
+            let want = estimators::reinmax_row(&z, &d, &w, 1e6);
+            let largest = want.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+            assert!(largest < 1e-2, "the largest is {largest:e}");
+            let off = off(&data::values(&got), &want);
+            assert!(off < 5e-6, "peak {peak}: off by {off:e}");
+        }
+    }
+}
+
+#[test]
 fn a_common_offset_of_the_gradient_changes_nothing_and_no_sum_is_left() {
     let x = data::random((50, 12), 3, 2.0, DType::F64, &Device::Cpu);
     let w = relaxed::weights(&[50, 12], 1, DType::F64, &Device::Cpu);

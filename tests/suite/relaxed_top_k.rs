@@ -294,6 +294,16 @@ fn peaked_rows_where_one_minus_a_underflows() {
                     }
                 }
             }
+            // so far apart that ln(1 - a) is beyond the logarithm of the smallest number, short of which the first class
+            // would be chosen again
+            let v = [0.0, 400.0, 200.0, -200.0];
+            let x = data::tensor(&v, (1, 4), dtype, &device);
+            for tau in [0.1, 0.5] {
+                let y = data::values(&relaxed_top_k(&x, 2, tau, 1, KEY).unwrap());
+                for (y, want) in y.into_iter().zip([0.0, 1.0, 1.0, 0.0]) {
+                    assert!((y - want).abs() < 1e-6, "{dtype:?} {tau}: {y}, not {want}");
+                }
+            }
             // and one whose gradient is large there: two near ties far above the rest
             let v = [0.0, 100.0, 100.25, 50.0, 50.25, -3.0];
             let x = data::tensor(&v, (1, 6), dtype, &device);
@@ -521,6 +531,43 @@ fn masks_get_nothing_and_broken_rows_are_nan_alone() {
                                 }
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn fewer_classes_than_draws_are_nan_at_any_temperature() {
+    // At a high temperature an iteration leaves something of every class, so that two of them would last for three draws.
+    for (device, dtype) in devices()
+        .into_iter()
+        .flat_map(|d| FLOATS.map(|t| (d.clone(), t)))
+    {
+        for (len, inner, left) in [(5, 1, 2), (40, 1, 3), (9, 4, 5)] {
+            let mut v = data::normals(2 * len * inner, 6, 1.0);
+            (left * inner..len * inner).for_each(|i| v[i] = f64::NEG_INFINITY);
+            let x = data::tensor(&v, (2, len, inner), dtype, &device);
+            let w = data::random(x.shape(), 99, 1.0, dtype, &device);
+            for tau in [0.01, 1.0, 20.0] {
+                for hard in [false, true] {
+                    let x = Var::from_tensor(&x).unwrap();
+                    let t = vec![tau; 2 * inner];
+                    let t = data::tensor(&t, (2, 1, inner), dtype, &device);
+                    let t = Var::from_tensor(&t).unwrap();
+                    let y = if hard {
+                        gumbel_top_k_st(&x, left + 1, &t, 1, KEY).unwrap()
+                    } else {
+                        relaxed_top_k(&x, left + 1, &t, 1, KEY).unwrap()
+                    };
+                    let grads = (&y * &w).unwrap().sum_all().unwrap().backward().unwrap();
+                    let label = format!("{dtype:?} {len} {inner} tau {tau} hard {hard}");
+                    for part in [&y, grads.get(&x).unwrap(), grads.get(&t).unwrap()] {
+                        let part = data::values(part);
+                        let (broken, proper) = part.split_at(part.len() / 2);
+                        assert!(broken.iter().all(|v| v.is_nan()), "{label}: {broken:?}");
+                        assert!(proper.iter().all(|v| v.is_finite()), "{label}: {proper:?}");
                     }
                 }
             }

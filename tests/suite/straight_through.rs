@@ -348,6 +348,17 @@ fn bad_arguments_are_refused() {
         "quantize",
         &["high", "inf"],
     );
+    // What the dtype cannot hold would make every level infinite, or NaN.
+    for (low, high) in [(-3e38, 3e38), (0.0, 1e-40), (1e39, 2e39), (-1e300, 1e300)] {
+        let shown = format!("low is {low} and high is {high}");
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            let x = data::random(4, 1, 1.0, dtype, &Device::Cpu);
+            refused(quantize(&x, low, high, 5, id), "quantize", &[&shown]);
+        }
+        let x = data::tensor(&[low, high], 2, DType::F64, &Device::Cpu);
+        let y = data::values(&quantize(&x, low, high, 5, id).unwrap());
+        assert_eq!(y, [low, high]);
+    }
     for levels in [0, 1, (1 << 24) + 1, usize::MAX] {
         refused(
             quantize(&x, 0.0, 1.0, levels, id),

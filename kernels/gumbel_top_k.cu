@@ -324,7 +324,8 @@ __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
     for (u32 base = 0; base < all; base += THREADS) {
         u32 i = base + threadIdx.x;
-        if (i < all && own[i].index != NONE) best.take(own[i]);
+        // A place that no candidate filled comes before nothing.
+        if (i < all) best.take(own[i]);
         best.make_room();
     }
     u32 left = best.cut();

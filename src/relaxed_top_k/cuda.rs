@@ -3,10 +3,12 @@ use crate::op::with_size;
 use crate::rng::KeySource;
 use crate::rowwise::Rows;
 use candle_core::backend::BackendStorage;
-use candle_core::{CudaStorage, DType, Layout, Result, Shape};
+use candle_core::{CudaStorage, DType, Layout, Result, Shape, bail};
 
 /// The most scratch memory that rows at work take together, where one block of them does not need more.
 const SCRATCH: usize = 1 << 28;
+/// The longest row: its elements are counted in 32 bits, past which no step of a team may lead.
+const LONGEST: usize = 1 << 31;
 
 fn context(name: &'static str, (storage, layout): (&CudaStorage, &Layout)) -> Context {
     let (dtype, device) = (storage.dtype(), storage.device());
@@ -14,7 +16,13 @@ fn context(name: &'static str, (storage, layout): (&CudaStorage, &Layout)) -> Co
 }
 
 /// How rows that take their turns are cut into teams: the path, its grid, and the bytes of scratch memory of each team.
-fn teams(context: &Context, rows: Rows, k: usize, arrays: usize) -> Result<(Path, Grid, usize)> {
+fn teams(
+    name: &'static str,
+    context: &Context,
+    rows: Rows,
+    k: usize,
+    arrays: usize,
+) -> Result<(Path, Grid, usize)> {
     let path = looped(rows);
     let mut grid = path.grid(rows, context.group());
     let per_block = match path {
@@ -22,11 +30,26 @@ fn teams(context: &Context, rows: Rows, k: usize, arrays: usize) -> Result<(Path
         _ => 1,
     };
     let real = context.wide().size_in_bytes();
-    // What is known of each iteration: four numbers and an index.
-    let bytes = (k * (4 * real + 8) + arrays * rows.len * real).next_multiple_of(16);
+    let bytes = team_bytes(rows.len, k, arrays, real);
+    let Some(bytes) = bytes.filter(|_| rows.len <= LONGEST) else {
+        bail!(
+            "{name}: rows of {} elements, of which {k} are drawn, are too large: the CUDA kernels take rows of up to {LONGEST} \
+             elements and scratch memory that can be addressed",
+            rows.len
+        )
+    };
     let fit = (SCRATCH / (bytes * per_block)).max(1);
     grid.blocks = grid.blocks.min(fit).min(8 * context.processors()?);
     Ok((path, grid, bytes))
+}
+
+/// The scratch memory of a team: what is known of each iteration, four numbers and an index, and so many arrays of a row's
+/// length.
+fn team_bytes(len: usize, k: usize, arrays: usize, real: usize) -> Option<usize> {
+    let steps = k.checked_mul(4 * real + 8)?;
+    let arrays = arrays.checked_mul(len)?.checked_mul(real)?;
+    let bytes = steps.checked_add(arrays)?.checked_next_multiple_of(16)?;
+    isize::try_from(bytes).is_ok().then_some(bytes)
 }
 
 /// The scratch memory of all teams.
@@ -52,7 +75,7 @@ pub(super) fn relaxed(
         return Ok((out, shape));
     }
     let key = KeyStorage::new(name, key)?;
-    let (path, grid, bytes) = teams(&context, rows, k, 4)?;
+    let (path, grid, bytes) = teams(name, &context, rows, k, 4)?;
     let mut room = scratch(&context, path, grid, bytes)?;
     let mut args = context.args();
     args.input(input, Some(dim))?;
@@ -115,7 +138,7 @@ pub(super) fn gradient(
         return Ok((out, shape));
     }
     let key = KeyStorage::new(name, key)?;
-    let (path, grid, bytes) = teams(&context, rows, k, 3 + k)?;
+    let (path, grid, bytes) = teams(name, &context, rows, k, 3 + k)?;
     let mut room = scratch(&context, path, grid, bytes)?;
     let mut args = context.args();
     args.input(input, Some(dim))?;
@@ -134,4 +157,18 @@ pub(super) fn gradient(
     };
     args.finish(kernel, path, grid)?;
     Ok((out, shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::team_bytes;
+
+    #[test]
+    fn scratch_that_cannot_be_addressed_is_no_small_number() {
+        assert_eq!(team_bytes(10, 2, 5, 4), Some(2 * 24 + 200 + 8));
+        assert_eq!(team_bytes(10, 2, 5, 8), Some(2 * 40 + 400));
+        // 3 + k arrays of 2^31 f32 in which k numbers are drawn: 2^64 bytes and a few, which would wrap.
+        assert_eq!(team_bytes(1 << 31, 1 << 31, 3 + (1 << 31), 4), None);
+        assert_eq!(team_bytes(1 << 31, 1 << 30, 3 + (1 << 30), 4), None);
+    }
 }

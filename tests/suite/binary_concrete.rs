@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, Stretch, Temperature, binary_concrete, binary_concrete_st, bits, hard_concrete,
+    Key, KeySource, Stretch, Temperature, binary_concrete, binary_concrete_st, bits, hard_concrete,
     hard_concrete_l0, logistic,
 };
 
@@ -37,7 +37,12 @@ impl Gate {
         }
     }
 
-    pub fn apply(self, x: &Tensor, tau: impl Into<Temperature>, key: Key) -> Result<Tensor> {
+    pub fn apply(
+        self,
+        x: &Tensor,
+        tau: impl Into<Temperature>,
+        key: impl Into<KeySource>,
+    ) -> Result<Tensor> {
         match self {
             Gate::Relaxed => binary_concrete(x, tau, key),
             Gate::StraightThrough => binary_concrete_st(x, tau, key),

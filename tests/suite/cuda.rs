@@ -3,10 +3,10 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    DeviceKey, DeviceRng, Key, Philox4x32, Rng, binary_concrete_st, categorical, exponential,
-    gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_rao, gumbel_softmax, gumbel_softmax_st,
-    gumbel_top_k, gumbel_top_k_st, improper_rows, logistic, normal, reinmax, relaxed_top_k,
-    tempered_log_softmax, tempered_softmax, uniform,
+    DeviceKey, DeviceRng, Key, KeySource, Philox4x32, Rng, binary_concrete_st, categorical,
+    exponential, gaussian, gaussian_kl, gumbel, gumbel_max, gumbel_rao, gumbel_softmax,
+    gumbel_softmax_st, gumbel_top_k, gumbel_top_k_st, improper_rows, logistic, normal, reinmax,
+    relaxed_top_k, tempered_log_softmax, tempered_softmax, uniform,
 };
 
 use crate::binary_concrete::Gate;
@@ -53,7 +53,7 @@ fn both(f: impl Fn(&Device) -> Result<Tensor>) -> Option<(Tensor, Tensor)> {
 }
 
 #[track_caller]
-fn same(label: &str, f: impl Fn(&Device) -> Result<Tensor>) {
+pub fn same(label: &str, f: impl Fn(&Device) -> Result<Tensor>) {
     if let Some((want, got)) = both(f) {
         assert_same(&got, &want, || label.to_string());
     }
@@ -62,7 +62,12 @@ fn same(label: &str, f: impl Fn(&Device) -> Result<Tensor>) {
 /// Within `tolerance` of the largest magnitude in the row, or without a dim in the tensor, and one rounding of a half type; not a
 /// number where the CPU says so.
 #[track_caller]
-fn close(label: &str, dim: Option<usize>, tolerance: f64, f: impl Fn(&Device) -> Result<Tensor>) {
+pub fn close(
+    label: &str,
+    dim: Option<usize>,
+    tolerance: f64,
+    f: impl Fn(&Device) -> Result<Tensor>,
+) {
     let Some((want, got)) = both(f) else { return };
     assert_eq!(
         (got.dims(), got.dtype()),
@@ -628,12 +633,19 @@ fn gates_of_improper_logits_are_those_of_the_cpu() {
     for dtype in FLOATS {
         let x = data::tensor(&v, 70, dtype, &Device::Cpu);
         for gate in Gate::ALL {
-            for tau in [1e-30, 1.0, 1e30] {
-                let label = format!("{gate:?} {tau}");
+            // Also those whose inverse is no finite f32, or 0.
+            for tau in [1e-300, 1e-30, 1.0, 1e30, 1e300] {
+                let label = format!("{gate:?} {tau:e}");
                 let key = Key::new(3, 1);
                 close(&label, None, tolerance(dtype), |d| {
                     gate.apply(&x.to_device(d)?, tau, key)
                 });
+                close(
+                    &format!("gradient of {label}"),
+                    None,
+                    tolerance(dtype),
+                    |d| weighed(&x.to_device(d)?, |x| gate.apply(x, tau, key)),
+                );
             }
             close("gradient", None, tolerance(dtype), |d| {
                 let x = Var::from_tensor(&x.to_device(d)?)?;
@@ -772,6 +784,7 @@ fn improper_rows_are_found_and_touch_no_other() {
 
 #[test]
 fn a_key_in_device_memory_draws_what_its_value_does() {
+    type Noise = fn(usize, DType, &Device, KeySource) -> Result<Tensor>;
     let key = Key::new(0xFEDC_BA98_7654_3210, 0x0123_4567_89AB_CDEF);
     for device in [Some(Device::Cpu), cuda()].into_iter().flatten() {
         let there = DeviceKey::new(key, &device).unwrap();
@@ -803,6 +816,37 @@ fn a_key_in_device_memory_draws_what_its_value_does() {
             gumbel_softmax_st(&x, 0.5, 0, key),
         );
         pairs(gaussian(&x, &x, &there), gaussian(&x, &x, key));
+        let noises: [Noise; 5] = [uniform, gumbel, normal, exponential, logistic];
+        for noise in noises {
+            let of = |key: KeySource| noise(9, DType::F32, &device, key);
+            pairs(of((&there).into()), of(key.into()));
+        }
+        // By the kernels that take one row apart, and by those that sort.
+        let long = data::random((1, 20_001), 1, 1.0, DType::F32, &device);
+        for k in [5, 2000] {
+            pairs(
+                gumbel_top_k(&long, k, 1, &there),
+                gumbel_top_k(&long, k, 1, key),
+            );
+        }
+        let gradient = |f: &dyn Fn(&Tensor) -> Result<Tensor>| {
+            let x = Var::from_tensor(&x)?;
+            let grads = (f(x.as_tensor())? * x.as_tensor().detach())?
+                .sum_all()?
+                .backward()?;
+            Ok(grads.get(x.as_tensor()).expect("a gradient").clone())
+        };
+        pairs(
+            gradient(&|x| relaxed_top_k(x, 5, 0.5, 1, &there)),
+            gradient(&|x| relaxed_top_k(x, 5, 0.5, 1, key)),
+        );
+        for gate in Gate::ALL {
+            pairs(gate.apply(&x, 0.5, &there), gate.apply(&x, 0.5, key));
+            pairs(
+                gradient(&|x| gate.apply(x, 0.5, &there)),
+                gradient(&|x| gate.apply(x, 0.5, key)),
+            );
+        }
         // Written again, it draws afresh: what a replayed recording does.
         there.set(Key::new(1, 1)).unwrap();
         pairs(
@@ -816,7 +860,7 @@ fn a_key_in_device_memory_draws_what_its_value_does() {
             assert_eq!(taken.get().unwrap(), expected);
             // Backward after further keys were taken still sees the forward pass's noise.
             let logits = Var::from_tensor(&x).unwrap();
-            let gradient = |key: candle_reparam::KeySource| {
+            let gradient = |key: KeySource| {
                 let y = gumbel_softmax_st(logits.as_tensor(), 0.5, D::Minus1, key).unwrap();
                 rng.next_key().unwrap();
                 plain.next_key();

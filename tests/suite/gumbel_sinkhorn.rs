@@ -2,7 +2,8 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_reparam::{
-    Key, Temperature, bits, gumbel, gumbel_sinkhorn, gumbel_sinkhorn_st, sinkhorn, sinkhorn_st,
+    DeviceKey, Key, Temperature, bits, gumbel, gumbel_sinkhorn, gumbel_sinkhorn_st, sinkhorn,
+    sinkhorn_st,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -979,6 +980,45 @@ fn same(got: &Tensor, want: &Tensor, label: &str) {
             g == w || (g.is_nan() && w.is_nan()),
             "{label}: {i}: {g}, not {w}"
         );
+    }
+}
+
+#[test]
+fn a_key_in_device_memory_draws_what_its_value_does() {
+    for device in devices() {
+        for key in [KEY, Key::new(u64::MAX, (1 << 63) - 1)] {
+            let there = DeviceKey::new(key, &device).unwrap();
+            // The latter past what shared memory has room for.
+            for shape in [&[3, 7, 7][..], &[1, 66, 66]] {
+                let x = data::random(shape, 1, 1.0, DType::F32, &device);
+                let w = data::random(shape, 2, 1.0, DType::F32, &device);
+                let tau = scalar(0.5, DType::F32, &device);
+                let both = |hard: bool, label: &str| {
+                    let of = |key: candle_reparam::KeySource| {
+                        let op = |x: &Tensor, tau: &Tensor| match hard {
+                            true => gumbel_sinkhorn_st(x, tau, 3, key.clone()),
+                            false => gumbel_sinkhorn(x, tau, 3, key.clone()),
+                        };
+                        (op(&x, &tau).unwrap(), gradients(&x, &tau, &w, op))
+                    };
+                    let (y, (to_x, to_tau)) = of((&there).into());
+                    let (want, (want_x, want_tau)) = of(key.into());
+                    for (got, want) in [(y, want), (to_x, want_x), (to_tau, want_tau)] {
+                        assert_same(&got, &want, || format!("{label} {shape:?}"));
+                    }
+                };
+                both(false, "gumbel_sinkhorn");
+                both(true, "gumbel_sinkhorn_st");
+            }
+            // Written again, it draws afresh.
+            let x = data::random((3, 7, 7), 1, 1.0, DType::F32, &device);
+            let first = gumbel_sinkhorn(&x, 1.0, 3, &there).unwrap();
+            there.set(Key::new(3, 3)).unwrap();
+            let next = gumbel_sinkhorn(&x, 1.0, 3, &there).unwrap();
+            assert_ne!(data::values(&first), data::values(&next));
+            let want = gumbel_sinkhorn(&x, 1.0, 3, Key::new(3, 3)).unwrap();
+            assert_same(&next, &want, || "set".into());
+        }
     }
 }
 

@@ -45,4 +45,6 @@ mod tempered_softmax;
 mod threads;
 #[cfg(feature = "cuda")]
 mod traffic;
+#[cfg(feature = "cuda")]
+mod turns;
 mod value_stability;

@@ -481,8 +481,8 @@ fn masks_get_nothing_and_broken_rows_are_nan_alone() {
     for device in devices() {
         for dtype in FLOATS {
             for (len, inner) in [(5, 1), (40, 1), (1500, 1), (6, 4)] {
-                // rows: half masked; two classes left for two draws; one; none; NaN; +inf; proper
-                let mut v = data::normals(7 * len * inner, 6, 1.0);
+                // rows: half masked; two classes left for two draws; one; none; NaN; +inf; proper; NaN alone
+                let mut v = data::normals(8 * len * inner, 6, 1.0);
                 let mut set = |row: usize, k: usize, value: f64| {
                     (0..inner).for_each(|j| v[(row * len + k) * inner + j] = value);
                 };
@@ -494,9 +494,10 @@ fn masks_get_nothing_and_broken_rows_are_nan_alone() {
                 (0..len).for_each(|k| set(3, k, ninf));
                 set(4, len / 2, nan);
                 set(5, len - 1, inf);
-                let x = data::tensor(&v, (7, len, inner), dtype, &device);
+                (0..len).for_each(|k| set(7, k, nan));
+                let x = data::tensor(&v, (8, len, inner), dtype, &device);
                 let rows = Rows {
-                    outer: 7,
+                    outer: 8,
                     len,
                     inner,
                 };
@@ -517,7 +518,7 @@ fn masks_get_nothing_and_broken_rows_are_nan_alone() {
                         let (y, g) = (rows.row(&y, row), rows.row(&g, row));
                         let label = format!("{dtype:?} {len} {inner} row {row} hard {hard}");
                         match row / inner {
-                            2..=5 => {
+                            2..=5 | 7 => {
                                 assert!(y.iter().all(|y| y.is_nan()), "{label}: {y:?}");
                                 assert!(g.iter().all(|g| g.is_nan()), "{label}: {g:?}");
                             }

@@ -255,6 +255,10 @@ fn zeros_keep_their_signs_as_in_pytorch() {
             assert_eq!(signs(clamp(&zeros, 0.0, 1.0, None)), kept);
             assert_eq!(signs(hard_tanh(&zeros, None)), kept);
             assert_eq!(signs(abs(&zeros, None)), [false; 2]);
+            // of two that are equal, the first
+            let flipped = data::tensor(&[0.0, -0.0], 2, dtype, &device);
+            assert_eq!(signs(maximum(&zeros, &flipped, None)), kept);
+            assert_eq!(signs(minimum(&zeros, &flipped, None)), kept);
             // what is rectified is +0
             let below = data::tensor(&[-1.0, f64::NEG_INFINITY], 2, dtype, &device);
             assert_eq!(signs(relu(&below, None)), [false; 2]);

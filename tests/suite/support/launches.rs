@@ -13,6 +13,15 @@ const CHILD: &str = "REPARAM_COUNTED";
 /// Runs `f` in a process of its own and gives back what the device counted there, a JSON object a line. None in that process,
 /// and where the device is not the simulated one.
 pub fn counted(test: &str, f: impl FnOnce(&Device, Launches)) -> Option<String> {
+    counted_with(test, &[], f)
+}
+
+/// The same with settings of the simulated device.
+pub fn counted_with(
+    test: &str,
+    settings: &[(&str, &str)],
+    f: impl FnOnce(&Device, Launches),
+) -> Option<String> {
     if std::env::var_os(CHILD).is_some() {
         let file = std::env::var_os("CUDA_SIM_COUNTERS").expect("set by the parent");
         let launches = Launches {
@@ -29,6 +38,7 @@ pub fn counted(test: &str, f: impl FnOnce(&Device, Launches)) -> Option<String> 
         .args(["--exact", test])
         .env(CHILD, "1")
         .env("CUDA_SIM_COUNTERS", &file)
+        .envs(settings.iter().copied())
         .status()
         .unwrap();
     let counters = std::fs::read_to_string(&file);

@@ -86,6 +86,39 @@ fn classes_however_improbable_keep_their_weight() {
 }
 
 #[test]
+fn no_row_feels_how_its_neighbours_are_computed() {
+    // Short rows are worked on side by side; one whose ratios are beyond the range of f32 goes by their logarithms.
+    for device in devices() {
+        for (shape, dim) in [(&[40, 9][..], 1), (&[40, 40], 1), (&[9, 40], 0)] {
+            let calm = data::normals(shape.iter().product(), 3, 1.0);
+            let mut wild = calm.clone();
+            let len = shape[dim];
+            let place = |row: usize, k: usize| {
+                if dim == 1 {
+                    row * len + k
+                } else {
+                    k * 40 + row
+                }
+            };
+            for row in [3, 17, 39] {
+                wild[place(row, 1)] += 200.0;
+                wild[place(row, 5)] -= 200.0;
+            }
+            let w = relaxed::weights(shape, 7, DType::F32, &device);
+            let of = |v: &[f64]| {
+                let x = data::tensor(v, shape, DType::F32, &device);
+                data::values(&gradient(|x| SHARP.apply(x, dim, Key::new(5, 6)), &x, &w))
+            };
+            let (calm, wild) = (of(&calm), of(&wild));
+            for row in 0..40 {
+                let differs = (0..len).any(|k| calm[place(row, k)] != wild[place(row, k)]);
+                assert_eq!(differs, [3, 17, 39].contains(&row), "{shape:?} row {row}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_layout_has_the_bits_of_its_contiguous_copy() {
     for est in [PLAIN, SHARP] {
         estimators::check_layouts(est);

@@ -235,6 +235,9 @@ fn races_between_the_warps_of_a_block() {
         let e = d.fault("global_reuse_bug", 1, 64, 0, &[arg(y)]);
         assert_eq!(e.kind, FaultKind::GlobalRace);
         d.ok("global_reuse_twin", 1, 64, 0, &[arg(y)]);
+        d.ok("global_turns_twin", 1, 64, 0, &[arg(y)]);
+        let e = d.fault("global_turns_bug", 1, 64, 0, &[arg(y)]);
+        assert_eq!(e.kind, FaultKind::GlobalRace);
         let e = d.fault("global_same_place_bug", 1, 64, 0, &[arg(y)]);
         assert_eq!(e.kind, FaultKind::GlobalRace);
         for twin in ["global_same_place_twin", "global_bytes_twin"] {

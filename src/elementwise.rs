@@ -266,7 +266,7 @@ impl<F: Formula<2, P>, const P: usize> CustomOp2 for Broadcast<F, P> {
 }
 
 /// In f32, in which the half types are computed.
-pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
+fn wide(x: &Tensor) -> Result<Tensor> {
     // candle launches a kernel of no blocks where there is nothing to convert, which is an error.
     if x.elem_count() == 0 {
         return Tensor::zeros(x.shape(), DType::F32, x.device());
@@ -275,7 +275,7 @@ pub(crate) fn wide(x: &Tensor) -> Result<Tensor> {
 }
 
 /// The sum over the dims that `like` was broadcast in, with the shape and dtype of `like`.
-pub(crate) fn summed_like(grad: &Tensor, like: &Tensor) -> Result<Tensor> {
+fn summed_like(grad: &Tensor, like: &Tensor) -> Result<Tensor> {
     if grad.elem_count() == 0 {
         return Tensor::zeros(like.shape(), like.dtype(), like.device());
     }

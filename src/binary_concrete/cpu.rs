@@ -190,13 +190,13 @@ pub(super) struct FixedGradientAt<G>(pub(super) G, pub(super) f64);
 pub(super) struct Learned<G>(pub(super) G);
 /// Its gradient to the logits: of logits, temperatures and gradient.
 #[derive(Clone, Copy)]
-pub(super) struct LearnedGradient<G>(pub(super) G);
+struct LearnedGradient<G>(G);
 /// The same of result, temperatures and gradient.
 #[derive(Clone, Copy)]
-pub(super) struct LearnedGradientAt<G>(pub(super) G);
+struct LearnedGradientAt<G>(G);
 /// Its gradient to the temperature of each element: of the same.
 #[derive(Clone, Copy)]
-pub(super) struct TauGradient<G>(pub(super) G);
+struct TauGradient<G>(G);
 
 impl<G: Gate> Formula<1, 3> for Fixed<G> {
     type Noise = Logistic;
@@ -292,6 +292,29 @@ impl<G: Gate> Formula<2, 2> for Learned<G> {
         let z = a + noise;
         let inverse = bounded::<S, C>(one::<S, C>() / tau);
         G::of::<S, C>(z, z * inverse, limits)
+    }
+
+    fn backward(
+        op: &Elementwise<Self, 2, 2>,
+        [logits, tau]: [&Tensor; 2],
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let Learned(gate) = op.formula;
+        let to_logits = || {
+            if G::INVERTIBLE && has_digits(result) {
+                let gradient = LearnedGradientAt(gate);
+                op.with(gradient).gradient([result, tau, grad])
+            } else {
+                let gradient = LearnedGradient(gate);
+                op.with(gradient).gradient([logits, tau, grad])
+            }
+        };
+        let to_tau = || op.with(TauGradient(gate)).gradient([logits, tau, grad]);
+        Ok([
+            logits.track_op().then(to_logits).transpose()?,
+            tau.track_op().then(to_tau).transpose()?,
+        ])
     }
 }
 
@@ -406,10 +429,10 @@ impl Formula<2, 1> for OpenGradient {
 pub(super) struct OpenLearned(pub(super) f64);
 /// Its gradient to the logits: of logits, temperatures and gradient.
 #[derive(Clone, Copy)]
-pub(super) struct OpenLearnedGradient(pub(super) f64);
+struct OpenLearnedGradient(f64);
 /// Its gradient to the temperature of each element: of the same.
 #[derive(Clone, Copy)]
-pub(super) struct OpenTauGradient(pub(super) f64);
+struct OpenTauGradient(f64);
 
 impl Formula<2, 1> for OpenLearned {
     type Noise = Silent;
@@ -426,6 +449,22 @@ impl Formula<2, 1> for OpenLearned {
         [threshold]: [C::V<S>; 1],
     ) -> C::V<S> {
         sigmoid::<S, C>(tau.neg_mul_add(threshold, a))
+    }
+
+    fn backward(
+        op: &Elementwise<Self, 2, 1>,
+        [logits, tau]: [&Tensor; 2],
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let OpenLearned(threshold) = op.formula;
+        let args = [logits, tau, grad];
+        let to_logits = || op.with(OpenLearnedGradient(threshold)).gradient(args);
+        let to_tau = || op.with(OpenTauGradient(threshold)).gradient(args);
+        Ok([
+            logits.track_op().then(to_logits).transpose()?,
+            tau.track_op().then(to_tau).transpose()?,
+        ])
     }
 }
 

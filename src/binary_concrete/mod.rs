@@ -3,12 +3,10 @@
 mod cpu;
 
 use crate::check;
-use crate::elementwise::{Elementwise, Formula, summed_like, wide};
+use crate::elementwise::Elementwise;
 use crate::rng::KeySource;
 use crate::temperature::{Checked, Temperature};
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 /// A relaxed sample of `Bernoulli(sigmoid(logits))`: the binary Concrete distribution, differentiable in logits and
 /// temperature.
@@ -192,13 +190,8 @@ pub fn hard_concrete_l0(
     match tau.into().check_elements(name, logits)? {
         Checked::Fixed(tau) => Elementwise::new(name, cpu::Open(-tau * threshold)).apply([logits]),
         Checked::Rows(tau) => {
-            let op = Learned {
-                op: Elementwise::new(name, cpu::OpenLearned(threshold)),
-                to_logits: cpu::OpenLearnedGradient(threshold),
-                to_logits_at: None::<cpu::OpenLearnedGradient>,
-                to_tau: cpu::OpenTauGradient(threshold),
-            };
-            logits.apply_op2(&tau, op)
+            let op = Elementwise::new(name, cpu::OpenLearned(threshold));
+            op.apply_broadcast([logits, &tau], logits.shape())
         }
     }
 }
@@ -217,13 +210,8 @@ fn gate<G: cpu::Gate>(
     match tau.into().check_elements(name, logits)? {
         Checked::Fixed(tau) => Elementwise::keyed(name, cpu::Fixed(gate, tau), key).apply([logits]),
         Checked::Rows(tau) => {
-            let op = Learned {
-                op: Elementwise::keyed(name, cpu::Learned(gate), key),
-                to_logits: cpu::LearnedGradient(gate),
-                to_logits_at: G::INVERTIBLE.then_some(cpu::LearnedGradientAt(gate)),
-                to_tau: cpu::TauGradient(gate),
-            };
-            logits.apply_op2(&tau, op)
+            let op = Elementwise::keyed(name, cpu::Learned(gate), key);
+            op.apply_broadcast([logits, &tau], logits.shape())
         }
     }
 }
@@ -245,81 +233,5 @@ pub(crate) fn gradient(
             let formula = cpu::FixedGradientAt(cpu::Hard(stretch), tau);
             Elementwise::new(name, formula).gradient([result, grad])
         }
-    }
-}
-
-/// A formula of logits and their temperatures, which broadcast to them, and those of its gradients.
-///
-/// Not broadcast before the op, since candle would then sum a temperature's gradient in the dtype of the logits, which a half type
-/// is too coarse for.
-struct Learned<F, L, A, T, const P: usize> {
-    op: Elementwise<F, 2, P>,
-    to_logits: L,
-    /// The same of the result in place of the logits, if it can be told from it.
-    to_logits_at: Option<A>,
-    to_tau: T,
-}
-
-impl<F, L, A, T, const P: usize> CustomOp2 for Learned<F, L, A, T, P>
-where
-    F: Formula<2, P>,
-    L: Formula<3, P>,
-    A: Formula<3, P>,
-    T: Formula<3, P>,
-{
-    fn name(&self) -> &'static str {
-        self.op.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.op.cpu_fwd(s1, l1, s2, &l2.broadcast_as(l1.shape())?)
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        s1: &CudaStorage,
-        l1: &Layout,
-        s2: &CudaStorage,
-        l2: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.op.cuda_fwd(s1, l1, s2, &l2.broadcast_as(l1.shape())?)
-    }
-
-    fn bwd(
-        &self,
-        logits: &Tensor,
-        tau: &Tensor,
-        result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let each = tau.detach().broadcast_as(logits.shape())?;
-        let args = [logits, &each, grad];
-        let to_logits = || match self.to_logits_at {
-            Some(at) if cpu::has_digits(result) => self.op.with(at).gradient([result, &each, grad]),
-            _ => self.op.with(self.to_logits).gradient(args),
-        };
-        let to_tau = || {
-            // Not rounded to a half type before it is summed; the noise is that of f32 in a half type too.
-            let [x, each, g] = match (logits.dtype(), tau.shape() == logits.shape()) {
-                (DType::F16 | DType::BF16, false) => &[
-                    wide(&logits.detach())?,
-                    wide(&tau.detach())?.broadcast_as(logits.shape())?,
-                    wide(grad)?,
-                ],
-                _ => &args.map(Tensor::clone),
-            };
-            summed_like(&self.op.with(self.to_tau).gradient([x, each, g])?, tau)
-        };
-        Ok((
-            logits.track_op().then(to_logits).transpose()?,
-            tau.track_op().then(to_tau).transpose()?,
-        ))
     }
 }

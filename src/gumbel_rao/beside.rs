@@ -52,9 +52,7 @@ pub(super) fn gradient<S: Simd, C: NoiseReal>(
 ) {
     scratch.lanes.resize(lines.stride);
     look::<S, C>(lines, &mut scratch.lanes);
-    let most = C::LARGEST.f64();
-    let factor = 1.0 / (rao.tau * f64::from(rao.samples));
-    let factor = factor.clamp(-most, most);
+    let factor = rao.factor::<C>();
     let Lanes {
         top,
         bottom,

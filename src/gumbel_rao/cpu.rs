@@ -432,10 +432,8 @@ outlined! {
         }
     }
 
-    /// The mean over samples, divided by the temperature; NaN in a row without a proper class.
-    fn divide['a, C: NoiseReal](acc: &'a mut [C], n: usize, rows: &'a [Row<C>], divisor: f64) -> () {
-        let most = C::LARGEST.f64();
-        let factor = (1.0 / divisor).clamp(-most, most);
+    /// Times the factor that makes a gradient of the sum over samples; NaN in a row without a proper class.
+    fn divide['a, C: NoiseReal](acc: &'a mut [C], n: usize, rows: &'a [Row<C>], factor: f64) -> () {
         for (i, row) in rows.iter().enumerate() {
             let factor = if row.hot.is_some() { factor } else { f64::NAN };
             let factor = C::V::<S>::splat(C::of(factor));
@@ -445,6 +443,12 @@ outlined! {
 }
 
 impl Rao {
+    /// The mean over samples, divided by the temperature, is this times their sum.
+    pub(super) fn factor<C: Real>(&self) -> f64 {
+        let most = C::LARGEST.f64();
+        (1.0 / (self.tau * f64::from(self.samples))).clamp(-most, most)
+    }
+
     pub(super) fn stream(&self, k: u32) -> Stream {
         Stream::new(sample_key(self.noise, k))
     }
@@ -516,7 +520,7 @@ impl<C: NoiseReal> Passes<C> for Rao {
             let noise = chunk.noise::<S, Exponential>(&self.stream(k));
             add_part::<S, C>(noise, n, rows, k as usize, self.tau, scratch, out);
         }
-        divide::<S, C>(out, n, rows, self.tau * f64::from(self.samples));
+        divide::<S, C>(out, n, rows, self.factor::<C>());
     }
 
     #[inline(always)]
@@ -537,8 +541,9 @@ impl<C: NoiseReal> Passes<C> for Rao {
             let noise = chunk.noise::<S, Exponential>(&self.stream(k));
             add_sample::<S, C>(noise, n, rows, self.tau, scratch, out);
         }
-        divide::<S, C>(out, n, rows, self.tau * f64::from(self.samples));
+        divide::<S, C>(out, n, rows, self.factor::<C>());
     }
+
     #[inline(always)]
     fn beside<S: Simd>(
         &self,

@@ -357,6 +357,7 @@ impl<C: NoiseReal> Passes<C> for Heun {
     ) {
         whole_rows::<S, C>(chunk, rows, self.tau, scratch, out);
     }
+
     #[inline(always)]
     fn beside<S: Simd>(
         &self,
